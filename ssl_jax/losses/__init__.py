@@ -1,0 +1,28 @@
+"""Losses: pure functions of f32 arrays over the global batch, each a scalar."""
+
+from ssl_jax.losses.contrastive import (
+  chance_loss,
+  info_nce,
+  info_nce_accuracy,
+  nt_xent,
+  nt_xent_accuracy,
+  nt_xent_mean,
+  supervised_contrastive,
+  supervised_contrastive_in,
+)
+from ssl_jax.losses.regression import normalized_mse
+from ssl_jax.losses.supervised import accuracy, cross_entropy
+
+__all__ = [
+  "accuracy",
+  "chance_loss",
+  "cross_entropy",
+  "info_nce",
+  "info_nce_accuracy",
+  "normalized_mse",
+  "nt_xent",
+  "nt_xent_accuracy",
+  "nt_xent_mean",
+  "supervised_contrastive",
+  "supervised_contrastive_in",
+]
