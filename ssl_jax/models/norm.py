@@ -22,23 +22,24 @@ from ssl_jax.errors import UserError, nearest
 from ssl_jax.types import Array
 
 
-def moments(x: Array, shift: Array) -> tuple[Array, Array]:
-  """Mean and biased variance over all axes between the first and the last.
+def moments(x: Array) -> tuple[Array, Array]:
+  """Mean f32[G,C] and biased variance f32[G,C] of x f[G,N,...,C] over all axes between.
 
-  Reads `x` once: mean and mean square of x - shift. The subtraction of the squares would lose the
-  variance of a channel whose mean is large beside its deviation; near the mean, `shift` saves it.
-
-  Args:
-    x: f[G,...,C].
-    shift: f32[C], anything near the mean; it changes the rounding and not the result.
-
-  Returns:
-    mean f32[G,C] and variance f32[G,C].
+  Reads the pixels once, for each sample's mean and mean square; the samples are then combined
+  exactly (Chan et al. 1979: within plus between). E[x^2] - E[x]^2 over everything would lose the
+  variance of a channel whose mean is large beside its deviation, as that of pooled features is; it
+  stands here only within a sample and after subtraction of that sample's first pixel.
   """
-  axes = tuple(range(1, x.ndim - 1))
-  d = x.astype(jnp.float32) - shift
-  mean, mean_square = d.mean(axes), jnp.square(d).mean(axes)
-  return shift + mean, jnp.maximum(mean_square - jnp.square(mean), 0.0)
+  x = x.reshape(*x.shape[:2], -1, x.shape[-1]).astype(jnp.float32)  # [G,N,P,C]
+  first = jax.lax.stop_gradient(x[:, :, :1])
+  d = x - first
+  centre = d.mean(2)  # [G,N,C]
+  within = (jnp.square(d).mean(2) - jnp.square(centre)).mean(1)
+  centre = centre + first[:, :, 0]
+  mean = centre.mean(1)
+  # The sum of deviations from the mean is zero, so the mean's own derivative vanishes here.
+  between = jnp.square(centre - jax.lax.stop_gradient(mean)[:, None]).mean(1)
+  return mean, jnp.maximum(within + between, 0.0)
 
 
 def normalize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, eps: float) -> Array:
@@ -93,10 +94,11 @@ class BatchNorm(nn.Module):
     # Initialisation looks at shapes only, so that any batch will do there.
     size = x.shape[0] if self.is_initializing() else self.group_size or x.shape[0]
     grouped = group(x, size)
-    means, variances = moments(grouped, mean.value)
+    means, variances = moments(grouped)
     if not self.is_initializing():
-      mean.value += (1 - self.decay) * (means.mean(0) - mean.value)
-      var.value += (1 - self.decay) * (variances.mean(0) - var.value)
+      # Not "+=": that would write into the caller's array where it is a numpy one.
+      mean.value = self.decay * mean.value + (1 - self.decay) * means.mean(0)
+      var.value = self.decay * var.value + (1 - self.decay) * variances.mean(0)
     y = normalize(grouped, means, variances, scale, bias, self.eps)
     return y.reshape(x.shape).astype(self.dtype)
 

@@ -1,0 +1,64 @@
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from ssl_jax.models.conv import conv, max_pool, same_padding, symmetric_padding
+
+PADDINGS = (symmetric_padding, same_padding)
+
+
+def naive(x, kernel, stride, padding):
+  x = np.pad(np.asarray(x, np.float64), ((0, 0), *padding, (0, 0)))
+  k = kernel.shape[0]
+  h, w = ((n - k) // stride + 1 for n in x.shape[1:3])
+  out = np.zeros((len(x), h, w, kernel.shape[-1]))
+  for i, j in itertools.product(range(h), range(w)):
+    window = x[:, i * stride:i * stride + k, j * stride:j * stride + k]
+    out[:, i, j] = np.einsum("bhwc,hwcd->bd", window, kernel)
+  return out
+
+
+def draw(shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+GRID = [(k, s, size, pad) for k in (1, 3, 7) for s in (1, 2) for size in ((6, 6), (7, 9))
+        for pad in PADDINGS]
+
+
+@pytest.mark.parametrize(("k", "stride", "size", "pad"), GRID)
+def test_convolution_is_the_naive_one(k, stride, size, pad):
+  x, kernel = draw((2, *size, 3)), draw((k, k, 3, 4), seed=1)
+  padding = pad(size, k, stride)
+  np.testing.assert_allclose(
+      conv(x, kernel, stride, padding), naive(x, kernel, stride, padding), atol=1e-4)
+
+
+@pytest.mark.parametrize("pad", PADDINGS)
+def test_the_pool_is_the_maximum_of_every_window(pad):
+  x = draw((2, 8, 7, 3)) - 10  # all negative: a padding of zero would win
+  padding = pad((8, 7), 3, 2)
+  got = max_pool(x, 3, 2, padding)
+  padded = np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-np.inf)
+  for i, j in itertools.product(range(got.shape[1]), range(got.shape[2])):
+    window = padded[:, 2 * i:2 * i + 3, 2 * j:2 * j + 3]
+    np.testing.assert_array_equal(got[:, i, j], window.max((1, 2)))
+
+
+def test_the_paddings_differ_as_published():
+  """224 px, stem 7x7 stride 2 and 3x3 stride 2 on 56 px: the odd pixel of SAME goes after."""
+  assert same_padding((224, 224), 7, 2) == ((2, 3), (2, 3))
+  assert same_padding((56, 56), 3, 2) == ((0, 1), (0, 1))
+  assert symmetric_padding((224, 224), 7, 2) == ((3, 3), (3, 3))
+  assert symmetric_padding((56, 56), 3, 2) == ((1, 1), (1, 1))
+  assert same_padding((7, 7), 3, 1) == symmetric_padding((7, 7), 3, 1)
+
+
+@pytest.mark.parametrize("pad", PADDINGS)
+@pytest.mark.parametrize(("size", "k", "stride"), [(28, 3, 2), (7, 3, 2), (32, 7, 2), (9, 1, 2)])
+def test_both_paddings_halve_alike(size, k, stride, pad):
+  out = jax.eval_shape(lambda x, w: conv(x, w, stride, pad((size, size), k, stride)),
+                       np.zeros((1, size, size, 1), "f4"), np.zeros((k, k, 1, 1), "f4"))
+  assert out.shape == (1, -(-size // 2), -(-size // 2), 1)

@@ -1,0 +1,145 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssl_jax.errors import UserError
+from ssl_jax.models.registry import make_backbone
+from ssl_jax.models.resnet import INITS, stem_for
+
+TINY = dict(widths=(8, 8, 16, 16), stem_width=8, stem="small")
+
+
+def shapes(module, size=64):
+  return jax.eval_shape(
+      lambda key: module.init(key, jnp.zeros((1, size, size, 3)), False), jax.random.key(0))
+
+
+def count(module):
+  return sum(x.size for x in jax.tree.leaves(shapes(module)["params"]))
+
+
+@pytest.mark.parametrize(("name", "parameters"), [
+    ("resnet18", 11_176_512), ("resnet34", 21_284_672), ("resnet50", 23_508_032),
+    ("resnet101", 42_500_160), ("resnet152", 58_143_808)])
+def test_parameters_are_torchvisions_without_the_classifier(name, parameters):
+  assert count(make_backbone(name)) == parameters
+
+
+@pytest.mark.parametrize(("name", "width", "millions"), [
+    ("resnet50", 1, 24), ("resnet101", 1, 43), ("resnet152", 1, 58), ("resnet200", 1, 63),
+    ("resnet50", 2, 94), ("resnet50", 3, 211), ("resnet50", 4, 375), ("resnet200", 2, 250)])
+def test_parameters_are_those_of_the_byol_paper(name, width, millions):
+  byol = make_backbone(name, width=width, padding="same", kernel_init="haiku",
+                       shortcut="every_stage")
+  assert round(count(byol) / 1e6) == millions
+
+
+@pytest.mark.parametrize(("stem", "sizes"), [
+    ("imagenet", (56, 28, 14, 7)), ("small", (224, 112, 56, 28)), ("strided", (112, 56, 28, 14))])
+@pytest.mark.parametrize("padding", ["torch", "same", "simclr"])
+def test_the_stem_sets_the_size_of_every_stage(stem, sizes, padding):
+  module = make_backbone("resnet50", stem=stem, padding=padding, width=2)
+  images = jnp.zeros((2, 224, 224, 3))
+  outputs = jax.eval_shape(lambda v, x: module.apply(v, x, False), shapes(module), images)
+  for i, (size, channels) in enumerate(zip(sizes, (512, 1024, 2048, 4096)), 1):
+    assert outputs[f"stage{i}"].shape == (2, size, size, channels)
+  assert outputs["features"].shape == (2, 4096)
+
+
+def test_the_stem_follows_the_image_size():
+  assert [stem_for(s) for s in (28, 32, 64, 65, 224)] == ["small"] * 3 + ["imagenet"] * 2
+
+
+def test_width_scales_every_layer():
+  one, three = (shapes(make_backbone("resnet18", width=w))["params"] for w in (1, 3))
+  assert jax.tree.structure(one) == jax.tree.structure(three)
+  for path, leaf in jax.tree.leaves_with_path(one):
+    names = [p.key for p in path]
+    wide = three[names[0]]
+    for name in names[1:]:
+      wide = wide[name]
+    inputs = 1 if names[0] == "stem_conv" else 3
+    wanted = list(leaf.shape[:-1]) + [3 * leaf.shape[-1]]
+    if leaf.ndim == 4:
+      wanted[2] *= inputs
+    assert list(wide.shape) == wanted, names
+
+
+def test_stride_two_lies_in_the_three_by_three():
+  """v1.5, as in torchvision and BYOL's code: the 1x1 before it sees every pixel."""
+  module = make_backbone("resnet14", widths=(2, 2, 2, 2), stem_width=2, stem="small")
+  v = module.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), False)
+  _, state = module.apply(v, jnp.zeros((1, 16, 16, 3)), False, capture_intermediates=True,
+                          mutable=["intermediates"])
+  block = state["intermediates"]["stage2_block1"]
+  sizes = {name: out["__call__"][0].shape[1] for name, out in block.items() if "conv" in name}
+  assert sizes == {"conv1": 16, "conv2": 8, "conv3": 8, "projection_conv": 8}
+
+
+def test_projections_are_where_the_shape_changes_or_in_every_stage():
+  first = lambda shortcut: "projection_conv" in shapes(
+      make_backbone("resnet18", shortcut=shortcut))["params"]["stage1_block1"]
+  assert not first("when_needed")
+  assert first("every_stage")
+
+
+def test_a_block_whose_last_scale_is_zero_starts_as_its_shortcut():
+  deep, shallow = (make_backbone("resnet18", blocks=blocks, zero_init_last=True, **TINY)
+                   for blocks in ((3, 2, 2, 2), (1, 1, 1, 1)))
+  x = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
+  v = deep.init(jax.random.key(0), x, False)
+  run = lambda m: m.apply(v, x, True, mutable=["batch_stats"])[0]["features"]
+  np.testing.assert_array_equal(run(deep), run(shallow))
+  assert float(run(deep).std()) > 0.01
+  plain = make_backbone("resnet18", blocks=(3, 2, 2, 2), **TINY)
+  v = plain.init(jax.random.key(0), x, False)
+  other = plain.clone(blocks=(1, 1, 1, 1))
+  outputs = [m.apply(v, x, True, mutable=["batch_stats"])[0]["features"] for m in (plain, other)]
+  assert float(np.abs(outputs[0] - outputs[1]).max()) > 0.01
+
+
+def test_paddings_give_different_features_of_the_same_parameters():
+  x = np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+  options = dict(TINY, stem="imagenet")
+  v = make_backbone("resnet10", **options).init(jax.random.key(0), x, False)
+  features = [make_backbone("resnet10", padding=p, **options).apply(v, x, False)["features"]
+              for p in ("torch", "same", "simclr")]
+  for a, b in ((0, 1), (0, 2), (1, 2)):
+    assert float(np.abs(features[a] - features[b]).max()) > 1e-3
+
+
+@pytest.mark.parametrize(("name", "deviation"), [
+    # sqrt of the variance of a normal cut at two sigma, 0.7737, is in haiku's alone.
+    ("haiku", np.sqrt(0.7737 / (9 * 32))), ("simclr", np.sqrt(1 / (9 * 32))),
+    ("torch", np.sqrt(2 / (9 * 128)))])
+def test_kernels_start_with_the_published_deviation(name, deviation):
+  kernel = INITS[name](jax.random.key(0), (3, 3, 32, 128), jnp.float32)
+  np.testing.assert_allclose(kernel.std(), deviation, rtol=0.01)
+  np.testing.assert_allclose(kernel.mean(), 0, atol=1e-3)
+
+
+def test_bfloat16_computes_low_and_keeps_high():
+  x = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+  low, high = (make_backbone("resnet10", dtype=d, **TINY) for d in (jnp.bfloat16, jnp.float32))
+  v = low.init(jax.random.key(0), x, True)
+  outputs, new = low.apply(v, x, True, mutable=["batch_stats"])
+  assert outputs["stage2"].dtype == jnp.bfloat16
+  assert outputs["features"].dtype == jnp.float32
+  assert {leaf.dtype for leaf in jax.tree.leaves((v, new))} == {jnp.dtype("float32")}
+  wanted, _ = high.apply(v, x, True, mutable=["batch_stats"])
+  np.testing.assert_allclose(outputs["features"], wanted["features"], atol=0.1)
+
+
+@pytest.mark.parametrize(("what", "options", "message"), [
+    ("resnet5", {}, "did you mean 'resnet50'"), ("resnet18", {"widht": 2}, "did you mean 'width'"),
+    ("resnet18", {"stem": "smal"}, "did you mean 'small'"),
+    ("resnet18", {"padding": "tf"}, "known: same, simclr, torch")])
+def test_what_is_unknown_is_told_with_what_is_near(what, options, message):
+  with pytest.raises(UserError, match=message):
+    shapes(make_backbone(what, **options))
+
+
+def test_lists_of_a_configuration_make_a_hashable_module():
+  assert hash(make_backbone("resnet10", widths=[8, 8, 16, 16])) == hash(
+      make_backbone("resnet10", widths=(8, 8, 16, 16)))
