@@ -106,7 +106,7 @@ def test_the_variance_survives_a_large_mean(shape):
   wanted = naive(x, v["params"]["scale"], 0, len(x))[0]
   y = np.asarray(y, np.float64)
   # A sum in f32 knows the mean to 1e-6 of itself only, which is 1e-2 of the deviation here.
-  np.testing.assert_allclose(y - y.reshape(-1, 3).mean(0), wanted, atol=1e-4)
+  np.testing.assert_allclose(y - y.reshape(-1, 3).mean(0), wanted, atol=1e-3)
 
 
 def test_the_arrays_of_the_caller_are_not_written():
