@@ -107,7 +107,7 @@ def skip_nonfinite(inner: optax.GradientTransformation) -> optax.GradientTransfo
     return SkipState(inner.init(params), jnp.zeros((), jnp.int32), jnp.ones((), bool))
 
   def update(gradients, state, params=None):
-    finite = jnp.isfinite(optax.global_norm(gradients))
+    finite = jnp.isfinite(optax.tree.norm(gradients))
     updates, after = inner.update(gradients, state.inner, params)
     updates = jax.tree.map(lambda u: jnp.where(finite, u, jnp.zeros_like(u)), updates)
     after = jax.tree.map(lambda n, o: jnp.where(finite, n, o), after, state.inner)

@@ -2,6 +2,8 @@
 
 Every embedding is scaled to unit length here, in f32, so a loss may be given a head's raw output.
 The batch is the global one: a product of two sharded batches is what other frameworks gather for.
+The cross-entropy of one positive is written softplus(log sum exp(negatives) - positive), which
+keeps its digits when it is small.
 """
 
 import math
@@ -9,9 +11,8 @@ import math
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from ssl_jax.ops import l2_normalize
+from ssl_jax.ops import inner_products, l2_normalize
 from ssl_jax.types import Array
 
 # An embedding is no candidate for itself. The value is SimCLR's; minus infinity would make the
@@ -35,10 +36,16 @@ def nt_xent(a: Array, b: Array, temperature: float) -> Array:
     f32[]; 2 ln(2B - 1) when all similarities are equal.
   """
   a, b = _unit_pair(a, b)
-  # Blocks instead of one [2B, 2B] matrix: concatenating along a sharded batch would move rows
-  # between devices, whereas each block needs only its right factor gathered.
   positive = jnp.sum(a * b, axis=-1) / temperature
-  return sum(jnp.mean(_log_mass(x, y, temperature) - positive) for x, y in ((a, b), (b, a)))
+
+  def one_way(x, y):
+    # Blocks instead of one [2B, 2B] matrix: concatenating along a sharded batch would move rows
+    # between devices, whereas each block needs only its right factor gathered.
+    other, own = _off_diagonal(x, y) / temperature, _off_diagonal(x, x) / temperature
+    negative = jnp.logaddexp(jax.nn.logsumexp(other, axis=-1), jax.nn.logsumexp(own, axis=-1))
+    return jnp.mean(jax.nn.softplus(negative - positive))
+
+  return one_way(a, b) + one_way(b, a)
 
 
 def nt_xent_mean(a: Array, b: Array, temperature: float) -> Array:
@@ -53,12 +60,10 @@ def nt_xent_accuracy(a: Array, b: Array) -> Array:
   """
   a, b = _unit_pair(a, b)
   positive = jnp.sum(a * b, axis=-1)
-  same = np.eye(a.shape[0], dtype=bool)
 
   def hits(x, y):
-    cross = jnp.where(same, -jnp.inf, x @ y.T).max(axis=-1)
-    own = jnp.where(same, -jnp.inf, x @ x.T).max(axis=-1)
-    return jnp.mean(positive > jnp.maximum(cross, own))
+    nearest = jnp.maximum(_off_diagonal(x, y).max(axis=-1), _off_diagonal(x, x).max(axis=-1))
+    return jnp.mean(positive > nearest)
 
   return 50.0 * (hits(a, b) + hits(b, a))
 
@@ -79,9 +84,8 @@ def info_nce(query: Array, key: Array, queue: Array, temperature: float) -> Arra
     f32[]; ln(K + 1) when all similarities are equal.
   """
   positive, negative = _queue_similarity(query, key, queue)
-  positive, negative = positive / temperature, negative / temperature
-  mass = jnp.logaddexp(positive, jax.nn.logsumexp(negative, axis=-1))
-  return jnp.mean(mass - positive)
+  mass = jax.nn.logsumexp(negative / temperature, axis=-1)
+  return jnp.mean(jax.nn.softplus(mass - positive / temperature))
 
 
 def info_nce_accuracy(query: Array, key: Array, queue: Array) -> Array:
@@ -147,18 +151,16 @@ def _unit_pair(a: Array, b: Array) -> tuple[Array, Array]:
   return l2_normalize(a), l2_normalize(b)
 
 
-def _log_mass(x: Array, y: Array, temperature: float) -> Array:
-  """Log of the sum of exp(similarity / tau) of x's anchors to all of y and the rest of x: [B]."""
-  cross = jax.nn.logsumexp(x @ y.T / temperature, axis=-1)
-  own = jnp.where(np.eye(x.shape[0], dtype=bool), MASKED, x @ x.T / temperature)
-  return jnp.logaddexp(cross, jax.nn.logsumexp(own, axis=-1))
+def _off_diagonal(x: Array, y: Array) -> Array:
+  """The similarities of all pairs but those in the same row, which are masked: [B, B]."""
+  return jnp.where(jnp.eye(x.shape[0], dtype=bool), MASKED, inner_products(x, y))
 
 
 def _queue_similarity(query: Array, key: Array, queue: Array) -> tuple[Array, Array]:
   query, key = _unit_pair(query, jax.lax.stop_gradient(key))
   queue = jax.lax.stop_gradient(queue.astype(jnp.float32))
   chex.assert_equal(query.shape[1], queue.shape[1])
-  return jnp.sum(query * key, axis=-1), query @ queue.T
+  return jnp.sum(query * key, axis=-1), inner_products(query, queue)
 
 
 def _candidates(features: Array, labels: Array, temperature: float) -> tuple[Array, Array]:
@@ -167,8 +169,8 @@ def _candidates(features: Array, labels: Array, temperature: float) -> tuple[Arr
   B, V, D = features.shape
   chex.assert_equal(labels.shape[0], B)
   z = l2_normalize(features).reshape(B * V, D)  # image-major: a sharded batch stays where it is
-  itself = np.eye(B * V, dtype=bool)
-  logits = jnp.where(itself, MASKED, z @ z.T / temperature)
+  itself = jnp.eye(B * V, dtype=bool)
+  logits = jnp.where(itself, MASKED, inner_products(z, z) / temperature)
   log_prob = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
   image, label = jnp.repeat(jnp.arange(B), V), jnp.repeat(labels, V)
   same = (label[:, None] == label) & (label >= 0) | (image[:, None] == image)
