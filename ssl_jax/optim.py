@@ -2,14 +2,13 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from ssl_jax.errors import UserError, nearest
-from ssl_jax.types import Array, Params, Schedule
+from ssl_jax.types import Params, Schedule
 
 Mask = Callable[[Params], Any]  # params -> a tree of bool
 
@@ -88,51 +87,15 @@ def adamw(learning_rate: Schedule, *, weight_decay: float = 1e-2, b1: float = 0.
 OPTIMIZERS = {"sgd": sgd, "lars_byol": lars_byol, "lars_simclr": lars_simclr, "adamw": adamw}
 
 
-class SkipState(NamedTuple):
-  """The state of `skip_nonfinite`, which is the state of every optimizer made here."""
-
-  inner: Any
-  skipped: Array  # i32[] updates skipped so far
-  applied: Array  # bool[] whether the last update was applied
-
-
-def skip_nonfinite(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-  """Makes an update whose gradient is not finite a step that changes nothing but a count.
-
-  The updates are then zero and the inner state (momentum, schedule count) stays as it was. What
-  else a step changes, it can keep with `applied(state)`. Finite means the global norm, so
-  gradients whose squares overflow are skipped too: they would poison Adam's second moment.
-  """
-  def init(params):
-    return SkipState(inner.init(params), jnp.zeros((), jnp.int32), jnp.ones((), bool))
-
-  def update(gradients, state, params=None):
-    finite = jnp.isfinite(optax.tree.norm(gradients))
-    updates, after = inner.update(gradients, state.inner, params)
-    updates = jax.tree.map(lambda u: jnp.where(finite, u, jnp.zeros_like(u)), updates)
-    after = jax.tree.map(lambda n, o: jnp.where(finite, n, o), after, state.inner)
-    return updates, SkipState(after, state.skipped + ~finite, finite)
-
-  return optax.GradientTransformation(init, update)
-
-
-def applied(state: SkipState) -> Array:
-  """bool[]: whether the last update was applied, for a step that must keep all it has if not."""
-  return state.applied
-
-
-def skipped(state: SkipState) -> Array:
-  """i32[]: how many updates were skipped because their gradients were not finite."""
-  return state.skipped
-
-
 def make_optimizer(name: str, learning_rate: Schedule, *, clip_norm: float | None = None,
                    **options) -> optax.GradientTransformation:
-  """Returns a named optimizer that skips non-finite updates and may clip the gradient's norm.
+  """Returns a named optimizer, with the gradient's norm clipped before it if asked for.
+
+  A gradient that is not finite is the step's business: `step.train_step` then keeps all it has.
 
   Args:
     name: One of `OPTIMIZERS`.
-    learning_rate: Step -> rate, counted in applied updates.
+    learning_rate: Step -> rate; counts the updates that were kept.
     clip_norm: The largest global norm of the gradient, or None for no limit.
     **options: Keywords of the named optimizer.
 
@@ -148,7 +111,7 @@ def make_optimizer(name: str, learning_rate: Schedule, *, clip_norm: float | Non
   optimizer = OPTIMIZERS[name](learning_rate, **options)
   if clip_norm is not None:
     optimizer = optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
-  return skip_nonfinite(optimizer)
+  return optimizer
 
 
 # How the peak learning rate follows the batch size B, by the names that papers use. Linear is
