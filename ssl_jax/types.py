@@ -66,6 +66,40 @@ class Method(NamedTuple):
   chance: float | None = None
 
 
+class Run(NamedTuple):
+  """What a run gives to a method, whichever it is.
+
+  Attributes:
+    backbone: A Flax module, images -> {"features": f32[B,F], ...}.
+    views: `(key, batch) -> {"a": .., "b": ..}`, two random views of every image.
+    batch_size: B, the global batch.
+    total_steps: Length of the run.
+    num_classes: Number of labels, 0 without any.
+    norm: "global", or how many samples share BatchNorm statistics: the heads' norm.
+    dtype: Compute dtype of the heads.
+  """
+
+  backbone: Any
+  views: Callable[[Array, Batch], Views]
+  batch_size: int
+  total_steps: int
+  num_classes: int = 0
+  norm: str | int = "global"
+  dtype: Any = "float32"
+
+
+class Monitor(NamedTuple):
+  """What is watched during training and cannot change it: it sees stopped gradients only.
+
+  Attributes:
+    init: `(key, outputs) -> state`, given the shapes of `Outputs` only.
+    update: `(state, outputs) -> (state, metrics)`.
+  """
+
+  init: Callable[[Array, Outputs], Any]
+  update: Callable[[Any, Outputs], tuple[Any, Metrics]]
+
+
 class TrainState(NamedTuple):
   """Everything that a step changes, and all that a checkpoint holds of the model."""
 
@@ -77,4 +111,5 @@ class TrainState(NamedTuple):
   target_stats: Params
   opt_state: Any
   memory: Memory
-  monitor: Any  # the on-line linear head, () without labels
+  monitor: Any  # what the Monitor keeps, () without one
+  skipped: Array  # i32[], updates left out because loss or gradients were not finite
