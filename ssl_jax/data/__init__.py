@@ -1,8 +1,8 @@
 """Sources of images, and the host batches made of them. No flax, optax or TensorFlow."""
 
-from ssl_jax.data.decode import UnreadableError, decode, to_canvas
+from ssl_jax.data.batches import Pipeline, epoch, pipeline
+from ssl_jax.data.decoding import UnreadableError, decode, to_canvas
 from ssl_jax.data.loading import load_all, resident_bytes
-from ssl_jax.data.pipeline import Pipeline, epoch, pipeline
 from ssl_jax.data.source import Skipped, Source, open_source
 
 __all__ = ["Pipeline", "Skipped", "Source", "UnreadableError", "decode", "epoch", "load_all",

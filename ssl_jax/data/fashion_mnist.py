@@ -56,8 +56,8 @@ def folders(data_dir: str | os.PathLike | None = None) -> list[pathlib.Path]:
   named = os.environ.get(ENVIRONMENT)
   if named:
     return [pathlib.Path(named)]
-  near = [] if data_dir is None else [pathlib.Path(data_dir), pathlib.Path(data_dir) / "fashion-mnist"]
-  return [*near, pathlib.Path(DEBIAN)]
+  near = [] if data_dir is None else [pathlib.Path(data_dir)]
+  return [*near, *(folder / "fashion-mnist" for folder in near), pathlib.Path(DEBIAN)]
 
 
 def _payload(name: str, data_dir: str | os.PathLike | None) -> bytes:

@@ -54,6 +54,13 @@ def open_folder(path: str) -> Shelf:
   root = os.path.expanduser(path)
   if not os.path.isdir(root):
     raise UserError(f"folder:{path}: there is no such folder; give the path of one with images")
+  try:
+    return _open(root)
+  except OSError as error:
+    raise UserError(f"folder:{path} cannot be listed ({error}); make it readable") from error
+
+
+def _open(root: str) -> Shelf:
   folders = _folders(root)
   splits = [f for f in folders if f in SPLITS]
   are_splits = splits and (len(splits) == len(folders) or ("train" in splits and len(splits) > 1))
@@ -69,10 +76,15 @@ def open_folder(path: str) -> Shelf:
 
 
 def _read(root: str, classes: list[str]) -> FolderRecords:
-  found = sorted(_walk(root), key=lambda name: (
+  try:
+    names = _walk(root)
+  except OSError as error:
+    raise UserError(f"folder:{root} cannot be listed ({error}); make it readable") from error
+  found = sorted(names, key=lambda name: (
       hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), name))
   if not found:
-    raise UserError(f"folder:{root} holds no image; files ending in {' '.join(EXTENSIONS)} are read")
+    raise UserError(f"folder:{root} holds no image; put some there: files ending in "
+                    f"{' '.join(EXTENSIONS)} are read")
   number = {name: i for i, name in enumerate(classes)}
   labels = [number.get(name.split(os.sep, 1)[0], -1) for name in found]
   return FolderRecords(root, found, np.array(labels, np.int32))

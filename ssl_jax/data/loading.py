@@ -6,14 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ssl_jax.data.decode import UnreadableError, to_canvas
+from ssl_jax.data.decoding import UnreadableError, to_canvas
 from ssl_jax.data.records import Record, Records
 from ssl_jax.data.source import Source
-from ssl_jax.errors import UserError
 
 _CHUNK = 32  # images a thread takes at a time: few enough to share, enough to ask for at once
-
-Reasons = dict[str, str]  # the name of an unreadable image, and why it is
 
 
 class Images:
@@ -24,7 +21,7 @@ class Images:
     size: i32[n,2], the (height, width) before the image was squashed.
     label: i32[n], -1 if none.
     index: i32[n], the record that was read: another than asked for if that was unreadable.
-    unreadable: The images that could not be read, and why.
+    unreadable: The names of the images that could not be read, and why.
   """
 
   def __init__(self, count: int, canvas: int):
@@ -32,7 +29,7 @@ class Images:
     self.size = np.ones((count, 2), np.int32)
     self.label = np.full(count, -1, np.int32)
     self.index = np.full(count, -1, np.int32)
-    self.unreadable: Reasons = {}
+    self.unreadable: dict[str, str] = {}
 
 
 def cpu_count() -> int:
@@ -52,11 +49,8 @@ def load(records: Records, indices: Sequence[int], canvas: int, pool: ThreadPool
     indices: Which to load.
     canvas: The side S of the square that they are squashed onto.
     pool: The threads that decode.
-    patience: How many images in a row may be unreadable; 0 leaves an unreadable one out: its index
-      stays -1.
-
-  Raises:
-    UserError: More than `patience` images in a row are unreadable, where it is not 0.
+    patience: How many of the images after an unreadable one are tried in its place. Where none of
+      them is readable either the index stays -1; 0 leaves every unreadable image out.
   """
   indices = [int(i) for i in indices]
   images = Images(len(indices), canvas)
@@ -86,16 +80,12 @@ def _fill_row(images: Images, row: int, records: Records, index: int, record: Re
       if tried or record is None:
         record = records[here]
       pixels, size = to_canvas(record["image"], images.image.shape[1])
-    except (UnreadableError, OSError, ValueError) as error:
+    except (UnreadableError, OSError, ValueError, RuntimeError) as error:
       images.unreadable[records.name(here)] = " ".join(str(error).split())
       continue
     images.image[row], images.size[row] = pixels, size
     images.label[row], images.index[row] = record["label"], here
     return
-  if patience:
-    name, reason = next(reversed(images.unreadable.items()))
-    raise UserError(f"{len(images.unreadable)} images in a row are unreadable, the last of them "
-                    f"{name} ({reason}); repair or remove them")
 
 
 def resident_bytes(source: Source, canvas: int) -> int:

@@ -53,7 +53,7 @@ def open_npz(path: str, spec: str | None = None) -> Shelf:
 
 
 def _load(path: str, spec: str) -> dict[str, np.ndarray]:
-  where = epath.Path(path)
+  where = epath.Path(path).expanduser()
   if not where.is_file():
     raise UserError(f"{spec}: there is no such file; give the path of a .npz file")
   try:

@@ -31,13 +31,15 @@ class Skipped:
     return len(self.reasons)
 
   def add(self, name: str, reason: str) -> None:
-    """Records an image. Raises a UserError beyond the limit."""
+    """Records an image. Raises a UserError beyond the limit, or if no image is left."""
     self.reasons.setdefault(name, reason)
+    met = f"{self.spec}: {len(self.reasons)} of {self.count} images are unreadable"
+    last = f"the last is {name} ({reason})"
     if len(self.reasons) > self.limit:
-      raise UserError(
-          f"{self.spec}: {len(self.reasons)} of {self.count} images are unreadable, more than the "
-          f"limit of {self.limit}; the last is {name} ({reason}); repair or remove them, or raise "
-          "max_unreadable")
+      raise UserError(f"{met}, more than the limit of {self.limit}; {last}; repair or remove them, "
+                      "or raise max_unreadable")
+    if len(self.reasons) == self.count:
+      raise UserError(f"{met}; {last}; give images that can be read")
 
   def news(self) -> list[str]:
     """One line for each image added since the last call, for the caller to log."""

@@ -20,21 +20,22 @@ class Part(NamedTuple):
   stop: str | None
 
   def bounds(self, count: int) -> tuple[int, int]:
-    """The half-open range of records within a split of `count` records."""
-    start = 0 if self.start is None else _offset(self.start, count)
-    stop = count if self.stop is None else _offset(self.stop, count)
+    """The half-open range of records within a split of `count` records.
+
+    Raises:
+      UserError: A bound lies outside the split, as with TFDS and unlike Python's slices.
+    """
+    start = 0 if self.start is None else self._offset(self.start, count)
+    stop = count if self.stop is None else self._offset(self.stop, count)
     return start, max(start, stop)
 
-
-def _offset(text: str, count: int) -> int:
-  if text.endswith("%"):
-    percent = int(text[:-1])
-    if not -100 <= percent <= 100:
-      raise UserError(f"split: {text!r} lies outside -100% to 100%; write for instance train[:50%]")
-    offset = int(count * percent / 100 + (0.5 if percent >= 0 else -0.5))
-  else:
-    offset = int(text)
-  return min(count, max(0, offset + count if text.startswith("-") else offset))
+  def _offset(self, text: str, count: int) -> int:
+    number = int(text.removesuffix("%"))
+    offset = round(count * number / 100) if text.endswith("%") else number
+    if abs(offset) > count:
+      raise UserError(f"split {self.name}[{self.start or ''}:{self.stop or ''}]: {text} lies "
+                      f"outside the {count} images of {self.name}; ask for a part that it has")
+    return offset + count if text.startswith("-") else offset
 
 
 def parse(split: str) -> tuple[Part, ...]:

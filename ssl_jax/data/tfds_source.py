@@ -139,15 +139,19 @@ def prepare(name: str, data_dir: epath.Path) -> None:
   base, _, config = name.partition("/")
   if base == "fashion_mnist" and not config:
     from ssl_jax.data.fashion_mnist_builder import build
-    return build(data_dir)
+    try:
+      return build(data_dir)
+    except OSError as error:
+      raise UserError(f"tfds:{name} cannot be prepared under {data_dir} ({error}); name a folder "
+                      "that can be written with $TFDS_DATA_DIR") from error
   known = tfds.list_builders(with_community_datasets=False)
   if base not in known:
     raise UserError(f"tfds:{name}: TFDS has no set {base!r} and none is prepared under {data_dir}; "
                     f"{nearest(base, known)}")
-  configs = [c.name for c in tfds.builder_cls(base).BUILDER_CONFIGS]
+  configs = [c.name for c in tfds.builder_cls(base).BUILDER_CONFIGS] if config else []
   if config and config not in configs:
-    raise UserError(f"tfds:{name}: {base} has no config {config!r}; {nearest(config, configs)}"
-                    if configs else f"tfds:{name}: {base} has no configs; write tfds:{base}")
+    raise UserError(f"tfds:{name}: {base} has no config {config!r}; "
+                    + (nearest(config, configs) if configs else f"write tfds:{base}"))
   lacking = f"tfds:{name} is not prepared under {data_dir}"
   copy = f"copy a prepared ArrayRecord folder to {data_dir / name}, {_INSTEAD}"
   if importlib.util.find_spec("tensorflow") is None:

@@ -216,29 +216,32 @@ class Pipeline:
       self._decode.close()
 
 
-def epoch(source: Source, *, batch_size: int, canvas: int,
+def epoch(source: Source, *, batch_size: int, canvas: int, process_index: int = 0,
+          process_count: int = 1,
           num_threads: int | None = None) -> Iterator[dict[str, np.ndarray]]:
   """One pass over a source in its order, for evaluation.
 
-  The last batch is padded to `batch_size`. An unreadable image is not replaced, as it would count
-  twice, but marked as not valid; it is recorded in `source.skipped`.
+  Process p of P takes rows p*b to (p+1)*b of each global batch, as in `pipeline`. The last batch is
+  padded to `batch_size`. An unreadable image is not replaced, as its neighbour would count twice,
+  but marked as not valid; it is recorded in `source.skipped`.
 
   Yields:
     {"image": u8[b,S,S,3], "size": i32[b,2], "label": i32[b], "index": i32[b], "valid": bool[b]};
     where valid is False the image is black, label and index are -1.
   """
-  starts = range(0, len(source), batch_size)
+  stride = batch_size * process_count
   with (ThreadPoolExecutor(num_threads or cpu_count()) as pool,
         ThreadPoolExecutor(1) as ahead):
 
     def batch(start: int):
-      rows = range(start, min(start + batch_size, len(source)))
+      first = start + process_index * batch_size
+      rows = range(first, min(first + batch_size, len(source)))
       return load(source.records, rows, canvas, pool, patience=0)
 
     coming = ahead.submit(batch, 0)
-    for start in starts:
+    for start in range(0, len(source), stride):
       images = coming.result()
-      coming = ahead.submit(batch, start + batch_size)
+      coming = ahead.submit(batch, start + stride)
       for name, reason in sorted(images.unreadable.items()):
         source.skipped.add(name, reason)
       yield _padded({"image": images.image, "size": images.size, "label": images.label,
