@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grain
 import numpy as np
+from absl import flags
 
 from ssl_jax.data.loading import cpu_count, load
 from ssl_jax.data.source import Source
@@ -162,6 +163,9 @@ class Pipeline:
     self._step += 1
     for name, reason in batch.pop(_UNREADABLE, ()):
       self.source.skipped.add(name, reason)
+    if self._num_workers:
+      # Grain's arrays lie in shared memory, and are torn down with noise if kept until the exit.
+      batch = {key: np.array(array) for key, array in batch.items()}
     self._waited += time.perf_counter() - started
     return batch
 
@@ -170,6 +174,8 @@ class Pipeline:
     if not self._num_workers:
       return iter(batches.to_iter_dataset(
           grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD)))
+    if not flags.FLAGS.is_parsed():  # Grain's workers read absl flags; a notebook parses none
+      flags.FLAGS.mark_as_parsed()
     return iter(batches.to_iter_dataset(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)).mp_prefetch(
             grain.MultiprocessingOptions(

@@ -95,23 +95,23 @@ def _folders(root: str) -> list[str]:
 
 
 def _is_image(entry: os.DirEntry) -> bool:
+  # A broken link counts: it is named when it cannot be read, and not left out in silence.
   return (entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith(".")
-          and entry.is_file())
+          and not entry.is_dir())
 
 
 def _walk(root: str) -> list[str]:
   """The images below a folder, relative to it. Links are followed, but never in a circle."""
-  found, seen, waiting = [], set(), [""]
+  found, waiting = [], [("", frozenset())]
   while waiting:
-    below = waiting.pop()
+    below, above = waiting.pop()
     here = os.path.join(root, below)
     real = os.path.realpath(here)
-    if real in seen:
+    if real in above:
       continue
-    seen.add(real)
     for entry in os.scandir(here):
       if _is_image(entry):
         found.append(os.path.join(below, entry.name))
       elif entry.is_dir() and not entry.name.startswith("."):
-        waiting.append(os.path.join(below, entry.name))
+        waiting.append((os.path.join(below, entry.name), above | {real}))
   return found
