@@ -71,29 +71,38 @@ def open_tfds(name: str, data_dir: str | os.PathLike | None = None) -> Shelf:
 
 
 def adapt(builder, spec: str) -> Shelf:
-  """The splits of a read-only builder, as encoded images with one label each."""
+  """The splits of a TFDS builder whose set is prepared."""
+  features = builder.info.features
+  image, label = _image_and_label(features, spec)
+  shape = tuple(features[image].shape[:2])
+  return Shelf(
+      splits={split: functools.partial(read_split, builder, split, spec)
+              for split in builder.info.splits},
+      class_names=tuple(features[label].names) if label else (),
+      image_shape=None if None in shape else shape)
+
+
+def read_split(builder, split: str, spec: str) -> TfdsRecords:
+  """A split of a builder, as encoded images with one label each."""
   import tensorflow_datasets as tfds
   features = builder.info.features
-  images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)
-            and not isinstance(f, tfds.features.LabeledImage)]
-  labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
-  image = "image" if "image" in images else next(iter(images), None)
-  label = "label" if "label" in labels else next(iter(labels), None)
-  if image is None:
+  encoded = {key: tfds.decode.SkipDecoding() for key, feature in features.items()
+             if isinstance(feature, tfds.features.Image)}
+  examples = builder.as_data_source(split=split, decoders=encoded)
+  return TfdsRecords(examples, *_image_and_label(features, spec), f"{spec} {split}")
+
+
+def _image_and_label(features, spec: str) -> tuple[str, str | None]:
+  """The names of the features that are the image and its class; the class may be missing."""
+  import tensorflow_datasets as tfds
+  images = [key for key, f in features.items() if isinstance(f, tfds.features.Image)
+            and not isinstance(f, tfds.features.LabeledImage)]  # which is a segmentation
+  labels = [key for key, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+  if not images:
     raise UserError(f"{spec} has no image among its features ({', '.join(features)}); choose a set "
                     "of images")
-  encoded = {k: tfds.decode.SkipDecoding() for k, f in features.items()
-             if isinstance(f, tfds.features.Image)}
-
-  def records(split: str) -> TfdsRecords:
-    examples = builder.as_data_source(split=split, decoders=encoded)
-    return TfdsRecords(examples, image, label, f"{spec} {split}")
-
-  shape = features[image].shape[:2]
-  return Shelf(
-      splits={split: functools.partial(records, split) for split in builder.info.splits},
-      class_names=tuple(features[label].names) if label else (),
-      image_shape=tuple(shape) if None not in shape else None)
+  return ("image" if "image" in images else images[0],
+          "label" if "label" in labels else next(iter(labels), None))
 
 
 def find_prepared(name: str, data_dir: epath.Path) -> epath.Path | None:
