@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from ssl_jax.models.conv import conv, max_pool, same_padding, symmetric_padding
+from ssl_jax.models.conv import conv, lax_conv, max_pool, same_padding, symmetric_padding
 
 PADDINGS = (symmetric_padding, same_padding)
 
@@ -62,3 +62,35 @@ def test_both_paddings_halve_alike(size, k, stride, pad):
   out = jax.eval_shape(lambda x, w: conv(x, w, stride, pad((size, size), k, stride)),
                        np.zeros((1, size, size, 1), "f4"), np.zeros((k, k, 1, 1), "f4"))
   assert out.shape == (1, -(-size // 2), -(-size // 2), 1)
+
+
+@pytest.mark.parametrize(("k", "stride", "size", "pad"), [g for g in GRID if g[0] > 1])
+@pytest.mark.parametrize("batch", [2, 64])  # one chunk, and several
+def test_both_gradients_are_those_of_lax(k, stride, size, pad, batch):
+  padding = pad(size, k, stride)
+  x, kernel = draw((batch, *size, 3)), draw((k, k, 3, 4), seed=1)
+  dy = draw(jax.eval_shape(lambda: lax_conv(x, kernel, stride, padding)).shape, seed=2)
+  gradients = lambda f: jax.jit(lambda x, w, dy: jax.vjp(
+      lambda x, w: f(x, w, stride, padding), x, w)[1](dy))(x, kernel, dy)
+  for got, wanted in zip(gradients(conv), gradients(lax_conv)):
+    np.testing.assert_allclose(got, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pointwise_gradients_are_those_of_lax(stride):
+  x, kernel = draw((4, 6, 6, 3)), draw((1, 1, 3, 5), seed=1)
+  dy = draw((4, 6 // stride, 6 // stride, 5), seed=2)
+  gradients = lambda f: jax.vjp(
+      lambda x, w: f(x, w, stride, ((0, 0), (0, 0))), x, kernel)[1](dy)
+  for got, wanted in zip(gradients(conv), gradients(lax_conv)):
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_low_precision_gradients_are_added_in_float32():
+  x, kernel = draw((256, 6, 6, 3)), draw((3, 3, 3, 4), seed=1)
+  dy = draw((256, 6, 6, 4), seed=2)
+  low = [a.astype(jax.numpy.bfloat16) for a in (x, kernel, dy)]
+  gradient = lambda x, w, dy: jax.vjp(lambda w: conv(x, w, 1, ((1, 1), (1, 1))), w)[1](dy)[0]
+  got, wanted = gradient(*low), gradient(*[np.asarray(a, np.float32) for a in low])
+  assert got.dtype == jax.numpy.bfloat16
+  np.testing.assert_allclose(np.asarray(got, np.float32), wanted, rtol=0.01, atol=0.05)
