@@ -1,0 +1,64 @@
+"""Every field of a pretraining config, with a value that suits most runs.
+
+A config file starts from here and says only what it changes. Durations are given in one unit of
+`_steps`, `_epochs`, `_examples` or `_percent` (of the run); on the command line, a duration in one
+unit replaces the same duration in another: `--config.total_steps=100` wins over 10 epochs.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+UNITS = ("steps", "epochs", "examples", "percent")
+
+
+def duration(config: ConfigDict, name: str, **given) -> None:
+  """Adds the fields `{name}_{unit}`; `given` is one of them, such as `epochs=100`."""
+  for unit in UNITS:
+    kind = int if unit in ("steps", "examples") else float
+    config[f"{name}_{unit}"] = config_dict.placeholder(kind)
+  for unit, value in given.items():
+    config[f"{name}_{unit}"] = value
+
+
+def get_config() -> ConfigDict:
+  config = ConfigDict()
+  config.task = "pretrain"
+  config.seed = 0
+
+  # Data: bundled:NAME, tfds:NAME[/config], folder:/path, npz:/path.
+  config.data = "bundled:fashion_mnist_mini"
+  config.data_dir = ""  # where tfds sets lie; "" for $TFDS_DATA_DIR or ~/tensorflow_datasets
+  config.train_split = "train"
+  config.test_split = "test"  # for evaluation during and after training
+  config.canvas = 0  # side of the square that images are stored in; 0 chooses from the crop size
+  config.resident = "auto"  # whether the images live on the device: auto, yes, no
+  config.resident_limit_mb = 2048  # what auto allows
+  config.loader_threads = 0  # 0: one per core
+  config.loader_workers = 0  # processes; 0 decodes in threads of this one
+
+  config.batch_size = 256  # over all devices
+  duration(config, "total")
+  config.init = ""  # a workdir whose encoder training starts from
+
+  # The rest of `method`, `model`, `views` and `optimizer` are options of what is named.
+  config.method = ConfigDict({"name": "simclr"})
+  config.model = ConfigDict({"name": "resnet50", "stem": "auto", "norm": "global",
+                             "dtype": "float32"})
+  config.views = ConfigDict({"preset": "simclr", "size": 224})
+  config.optimizer = ConfigDict({"name": "sgd", "weight_decay": 1e-4,
+                                 "clip_norm": config_dict.placeholder(float)})
+  config.schedule = ConfigDict({"name": "cosine", "base_lr": 0.05, "scaling": "linear"})
+  duration(config.schedule, "warmup", steps=0)
+
+  config.log_every_steps = 10
+  duration(config, "eval_every", percent=20.0)
+  duration(config, "checkpoint_every", percent=10.0)
+  config.keep = 2  # latest checkpoints kept; the best by on-line k-NN is kept beside them
+  config.tensorboard = True
+  config.profile = False  # write a trace of steps 10 to 15 to workdir/profile
+
+  # Evaluation of the frozen encoder: during training on at most `online_images` of each split, at
+  # the end on all of them, with a random encoder and raw pixels beside it.
+  config.evaluate = ConfigDict({
+      "knn_k": 20, "knn_temperature": 0.1, "online_images": 5000, "batch_size": 256,
+      "final": True, "baselines": True, "few_per_class": 10, "few_draws": 5})
+  return config

@@ -1,0 +1,170 @@
+"""From a checked config and its data to the parts that run: method, optimizer, views, encoder."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ssl_jax import data
+from ssl_jax.augment.views import PRESETS, batched, pair, preset
+from ssl_jax.errors import UserError, nearest
+from ssl_jax.evaluate.online import watch
+from ssl_jax.methods import make_method
+from ssl_jax.models import make_backbone, stem_for
+from ssl_jax.optim import make_optimizer, scaled_learning_rate
+from ssl_jax.schedules import constant, cosine_by_epoch, step_decay, steps, warmup_cosine
+from ssl_jax.types import Array, Batch, Method, Monitor, Run, Schedule, Views
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Parts(NamedTuple):
+  """What a pretraining run consists of.
+
+  Attributes:
+    method: What is trained.
+    optimizer: How.
+    learning_rate: Its schedule, step -> rate.
+    peak: The learning rate after scaling.
+    monitor: What is watched.
+    total_steps: The length of the run.
+    canvas: Side of the square that the images are stored in.
+    meta: What a checkpoint tells of its encoder.
+  """
+
+  method: Method
+  optimizer: optax.GradientTransformation
+  learning_rate: Schedule
+  peak: float
+  monitor: Monitor
+  total_steps: int
+  canvas: int
+  meta: dict[str, Any]
+
+
+def split_name(options: Mapping[str, Any], name: str = "name") -> tuple[str, dict[str, Any]]:
+  """A named group of options as (name, the options that are not None)."""
+  rest = {k: v for k, v in options.items() if k != name and v is not None}
+  return options[name], rest
+
+
+def backbone(options: Mapping[str, Any]):
+  """The backbone of a config's or checkpoint's `model` group, its stem already chosen."""
+  name, options = split_name(options)
+  dtype = options.get("dtype", "float32")
+  if dtype not in DTYPES:
+    raise UserError(f"config.model.dtype is {dtype!r}; {nearest(dtype, DTYPES)}")
+  return make_backbone(name, **options | {"dtype": DTYPES[dtype]})
+
+
+def canvas_for(config: Mapping[str, Any], source: data.Source) -> int:
+  """The side of the stored square: as asked for, the images' own if they are small squares, else
+  8/7 of the crop, so that the crop of an evaluation (224 of 256) is not enlarged."""
+  if config["canvas"]:
+    return config["canvas"]
+  shape, size = source.image_shape, config["views"]["size"]
+  if shape and shape[0] == shape[1] and shape[0] <= 2 * size:
+    return shape[0]
+  return round(size * 8 / 7)
+
+
+def training_views(group: Mapping[str, Any]) -> Callable[[Array, Batch], Views]:
+  """The `views(key, batch)` of a config's `views` group: "a" and "b", or "a" alone."""
+  name, options = split_name(group, "preset")
+  views = preset(name, **{k: v for k, v in options.items() if k not in ("evaluation", "proportion")})
+  if len(views) == 2:
+    return pair(*views)
+  only = batched(views[0])
+  return lambda key, batch: {"a": only(key, batch)}
+
+
+def evaluation_view(group: Mapping[str, Any]) -> dict[str, Any]:
+  """How images are shown to the frozen encoder: the preset `evaluation` at the training size, with
+  the training's mean and std. Images of up to 64 pixels are shown whole unless `proportion` says
+  otherwise, as is usual at that size; larger ones lose an eighth."""
+  defaults = inspect.signature(PRESETS[group["preset"]]).parameters
+  normalisation = {k: list(group.get(k) or defaults[k].default) for k in ("mean", "std")}
+  proportion = group.get("proportion") or (1.0 if group["size"] <= 64 else 0.875)
+  options = {"size": group["size"], "proportion": proportion, **normalisation}
+  preset(group.get("evaluation") or "center", **options)  # raises where it is wrong
+  return {"preset": group.get("evaluation") or "center", **options}
+
+
+def duration(name: str, config: Mapping[str, Any], source_size: int, batch_size: int,
+             total_steps: int | None = None) -> int:
+  """A config's duration in steps."""
+  return steps(name, config, batch_size=batch_size, num_examples=source_size,
+               total_steps=total_steps)
+
+
+def learning_rate(config: Mapping[str, Any], num_examples: int, total: int
+                  ) -> tuple[Schedule, float]:
+  """The schedule of the learning rate, and its peak after scaling to the batch."""
+  schedule, batch_size = config["schedule"], config["batch_size"]
+  peak = scaled_learning_rate(schedule["base_lr"], batch_size, schedule["scaling"])
+  name = schedule["name"]
+  if name == "cosine":
+    warmup = duration("warmup", schedule, num_examples, batch_size, total)
+    return warmup_cosine(peak, warmup=warmup, total=total), peak
+  if name == "cosine_by_epoch":
+    per_epoch = num_examples // batch_size
+    return cosine_by_epoch(peak, steps_per_epoch=per_epoch, epochs=-(-total // per_epoch)), peak
+  if name == "steps":
+    boundaries = tuple(int(p * total / 100) for p in schedule["boundaries_percent"])
+    return step_decay(peak, boundaries=boundaries, factor=schedule["factor"]), peak
+  return constant(peak), peak
+
+
+def parts(config: Mapping[str, Any], source: data.Source) -> Parts:
+  """Builds a pretraining run of a checked config on the images of `source`."""
+  size, batch_size = config["views"]["size"], config["batch_size"]
+  total = duration("total", config, len(source), batch_size)
+  if total < 1:
+    raise UserError(f"config.total is {total} steps of {batch_size} images; make the run longer "
+                    "(--config.total_steps=N) or the batch smaller")
+  model = dict(config["model"])
+  if model.get("stem") == "auto":
+    model["stem"] = stem_for(size)
+  run = Run(
+      backbone=backbone(model), views=training_views(config["views"]),
+      batch_size=batch_size, total_steps=total, num_classes=len(source.class_names),
+      norm=model.get("norm", "global"), dtype=DTYPES[model.get("dtype", "float32")])
+  method_name, method_options = split_name(config["method"])
+  method = make_method(method_name, run, **method_options)
+  rate, peak = learning_rate(config, len(source), total)
+  optimizer_name, optimizer_options = split_name(config["optimizer"])
+  canvas = canvas_for(config, source)
+  return Parts(
+      method=method,
+      optimizer=make_optimizer(optimizer_name, rate, **optimizer_options),
+      learning_rate=rate, peak=peak,
+      monitor=watch(method.online[0][0], len(source.class_names)),
+      total_steps=total, canvas=canvas,
+      meta={"method": method_name, "model": model,
+            "preprocessing": {"canvas": canvas, **evaluation_view(config["views"])}})
+
+
+def encode(module, preprocessing: Mapping[str, Any]) -> Callable[[Any, Batch], Array]:
+  """The frozen encoder as a function `(variables, batch) -> f32[B,F]` of stored images.
+
+  Args:
+    module: A backbone.
+    preprocessing: An evaluation preset with its options, as `evaluation_view` gives them.
+
+  Returns:
+    A function of {"params", "batch_stats"} and {"image": u8[B,S,S,3], "size": i32[B,2]}; BatchNorm
+    uses its running statistics.
+  """
+  name, options = split_name(preprocessing, "preset")
+  options.pop("canvas", None)
+  (view,) = preset(name, **options)
+  show = batched(view)
+
+  def apply(variables, batch: Batch) -> Array:
+    images = show(jax.random.key(0), batch)  # the key is not used
+    return module.apply(variables, images, train=False)["features"]
+
+  return apply

@@ -1,0 +1,143 @@
+"""Every check on what the user wrote, before a device is touched or a file is made."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssl_jax.errors import UserError, nearest
+from ssl_jax.evaluate.probe import RECIPES
+from ssl_jax.methods import options_of
+from ssl_jax.schedules import UNITS
+
+
+def _duration(name: str) -> dict[str, Any]:
+  return {f"{name}_{unit}": float for unit in UNITS}
+
+
+# What may stand in a config: a type, a tuple of choices, or a schema of its own. A field with the
+# schema OPTIONS holds a name and options, which whoever is named checks.
+OPTIONS = "options"
+COMMON = {
+    "task": ("pretrain", "linear", "knn"), "seed": int,
+    "data": str, "data_dir": str, "train_split": str, "test_split": str, "canvas": int,
+    "loader_threads": int, "loader_workers": int, "init": str,
+}
+PRETRAIN = COMMON | {
+    "resident": ("auto", "yes", "no"), "resident_limit_mb": int,
+    "batch_size": int, **_duration("total"),
+    "method": OPTIONS, "model": OPTIONS, "views": OPTIONS, "optimizer": OPTIONS,
+    "schedule": {"name": ("cosine", "cosine_by_epoch", "steps", "constant"), "base_lr": float,
+                 "scaling": str, "boundaries_percent": tuple, "factor": float,
+                 **_duration("warmup")},
+    "log_every_steps": int, **_duration("eval_every"), **_duration("checkpoint_every"),
+    "keep": int, "tensorboard": bool, "profile": bool,
+    "evaluate": {"knn_k": int, "knn_temperature": float, "online_images": int, "batch_size": int,
+                 "final": bool, "baselines": bool, "few_per_class": int, "few_draws": int},
+}
+LINEAR = COMMON | {
+    "recipe": tuple(RECIPES), "batch_size": int, "epochs": float, "learning_rates": tuple,
+    "validation_percent": float, "views": OPTIONS,
+}
+KNN = COMMON | {"batch_size": int, "k": tuple, "temperature": float}
+SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN}
+
+POSITIVE = ("batch_size", "log_every_steps", "keep")
+NOT_NEGATIVE = ("seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb")
+# What a resumed run may change: it alters neither the parameters nor the order of the data.
+MAY_CHANGE = ("log_every_steps", "keep", "tensorboard", "profile", "resident", "resident_limit_mb",
+              "loader_threads", "loader_workers", "data_dir", *_duration("checkpoint_every"))
+
+
+def resolve(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str, Any]:
+  """Returns the config as a plain dictionary, checked.
+
+  Args:
+    config: What the config file gave, with the command line's values in it.
+    overrides: The dotted names that the command line set. A duration among them replaces the same
+      duration in other units.
+
+  Raises:
+    UserError: A field is unknown, of the wrong type, or out of range.
+  """
+  plain = json.loads(config.to_json_best_effort())
+  for name in overrides:
+    *path, leaf = name.split(".")
+    owner = plain
+    for part in path:
+      owner = owner[part]
+    stem, _, unit = leaf.rpartition("_")
+    if unit in UNITS:
+      for other in set(UNITS) - {unit}:
+        if f"{stem}_{other}" in owner:
+          owner[f"{stem}_{other}"] = None
+  validate(plain)
+  return plain
+
+
+def validate(config: Mapping[str, Any]) -> None:
+  """Checks names, types and ranges of a whole config. Raises a UserError at the first mistake."""
+  task = config.get("task")
+  if task not in SCHEMAS:
+    raise UserError(f"config.task is {task!r}; {nearest(str(task), SCHEMAS)}")
+  _check(config, SCHEMAS[task], "config")
+  for name in POSITIVE:
+    if config.get(name, 1) < 1:
+      raise UserError(f"config.{name} is {config[name]}, must be at least 1")
+  for name in NOT_NEGATIVE:
+    if config.get(name, 0) < 0:
+      raise UserError(f"config.{name} is {config[name]}, must not be negative")
+  if task == "pretrain":
+    known = options_of(config["method"].get("name", ""))
+    for option in config["method"]:
+      if option not in {"name", *known}:
+        raise UserError(f"config.method.{option}: {config['method']['name']} has no such option; "
+                        f"{nearest(option, known)}")
+  elif not config["init"]:
+    raise UserError("config.init is empty; name the workdir of a pretrained encoder: "
+                    "--config.init=WORKDIR")
+
+
+def _check(config: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> None:
+  for name, value in config.items():
+    here = f"{path}.{name}"
+    if name not in schema:
+      raise UserError(f"{here} is not a field of this task; {nearest(name, schema)}")
+    kind = schema[name]
+    if kind == OPTIONS or isinstance(kind, dict):
+      if not isinstance(value, Mapping):
+        raise UserError(f"{here} is {value!r}, must be a group of fields")
+      if kind != OPTIONS:
+        _check(value, kind, here)
+    elif value is not None:
+      _check_value(value, kind, here)
+
+
+def _check_value(value: Any, kind: Any, here: str) -> None:
+  if isinstance(kind, tuple):
+    if value not in kind:
+      raise UserError(f"{here} is {value!r}; {nearest(str(value), kind)}")
+    return
+  allowed = {float: (int, float), tuple: (list, tuple)}.get(kind, kind)
+  if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+    raise UserError(f"{here} is {value!r}, must be of type {kind.__name__}")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+  """Twelve hexadecimal digits that tell configs apart."""
+  return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def check_resumable(old: Mapping[str, Any], new: Mapping[str, Any], workdir: str) -> None:
+  """Refuses to go on in a workdir with a config that would train something else.
+
+  Raises:
+    UserError: Names the first field that differs, and both values.
+  """
+  for name in sorted({*old, *new} - set(MAY_CHANGE)):
+    if old.get(name) != new.get(name):
+      raise UserError(
+          f"{workdir} was started with config.{name}={old.get(name)!r}, now it is "
+          f"{new.get(name)!r}; set it as it was to resume, or name another --workdir")

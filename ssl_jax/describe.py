@@ -1,0 +1,90 @@
+"""Lines for people: what a run will do, what looks wrong on the way, what came out."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from ssl_jax.data import Source
+
+LOW_STD = 0.02  # of l2-normalised features times sqrt(F); 1 when they spread over the sphere
+PINNED = 0.01  # share of the chance loss within which a loss has learnt nothing
+INPUT_BOUND = 10.0  # percent of the time spent waiting for batches
+
+
+def devices(mesh) -> str:
+  """Such as `8 x TPU v5e`."""
+  return f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
+
+
+def start(config: Mapping[str, Any], parts, mesh, source: Source, resident: bool, state,
+          compiled=None) -> Iterator[str]:
+  """What will happen: data, network, batch, negatives, learning rate, memory."""
+  method, model = config["method"]["name"], parts.meta["model"]
+  place = "on the device" if resident else "decoded by the host"
+  epochs = parts.total_steps * config["batch_size"] / len(source)
+  yield (f"{method} on {source.spec} {source.split}: {len(source):,} images of {parts.canvas} px, "
+         f"{place}; views of {config['views']['size']} px ({config['views']['preset']})")
+  yield (f"{model['name']}, {model['stem']} stem, BatchNorm {norm(model)}: "
+         f"{count(state.params['backbone']):,} parameters, {count(state.params):,} with heads; "
+         f"state {size(state) / 2**20:.0f} MiB per device")
+  negatives = f"{parts.method.negatives:,} negatives per anchor, " if parts.method.negatives else ""
+  yield (f"batch {config['batch_size']} over {devices(mesh)}, {negatives}{parts.total_steps:,} "
+         f"steps = {epochs:.1f} epochs, learning rate {parts.peak:.4g} at its peak "
+         f"({config['optimizer']['name']}, {config['schedule']['name']})")
+  if compiled is not None:
+    cost, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
+    yield (f"compiled step: {cost.get('flops', 0) / 1e9:,.1f} GFLOP per device, "
+           f"{memory.temp_size_in_bytes / 2**20:,.0f} MiB of activations, "
+           f"{memory.argument_size_in_bytes / 2**20:,.0f} MiB of arguments")
+
+
+def norm(model: Mapping[str, Any]) -> str:
+  group = model.get("norm", "global")
+  return "over the global batch" if group == "global" else f"in groups of {group}"
+
+
+def count(tree) -> int:
+  """Numbers in a tree."""
+  return sum(x.size for x in jax.tree.leaves(tree))
+
+
+def size(tree) -> int:
+  """Bytes in a tree."""
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def alarms(values: Mapping[str, float], parts) -> Iterator[str]:
+  """Warnings about a row of metrics."""
+  if values["feature_std"] < LOW_STD:
+    yield (f"warning: the features collapse (feature_std {values['feature_std']:.4f}, healthy near "
+           "1); lower the learning rate, or raise the target's decay or the batch")
+  chance = parts.method.chance
+  if chance and abs(values["loss"] - chance) < PINNED * chance:
+    yield (f"warning: the loss {values['loss']:.3f} is that of chance ({chance:.3f}); fine in the "
+           "first steps, later it means that nothing is learnt")
+  if values["skipped"]:
+    yield (f"warning: {values['skipped']:.0f} updates were skipped because loss or gradients were "
+           "not finite; lower the learning rate or set config.optimizer.clip_norm")
+
+
+def finish(workdir: str, results: Mapping[str, Any]) -> None:
+  """The table of results, where they are, and what to run next."""
+  console = Console(highlight=False, soft_wrap=True)
+  if "linear" in results:
+    table = Table(title="test accuracy, %")
+    rows = {results["method"]: results, **results.get("baselines", {})}
+    labels = {"knn": "k-NN", "linear": "linear", "few_label": "few labels"}
+    table.add_column("features")
+    for label in labels.values():
+      table.add_column(label, justify="right")
+    for name, row in rows.items():
+      cells = [f"{row[k]['top1']:.1f}" + (f" ± {row[k]['std']:.1f}" if "std" in row[k] else "")
+               for k in labels]
+      table.add_row(name.replace("_", " "), *cells)
+    console.print(table)
+  console.print(f"results: {workdir}/results.json   metrics: {workdir}/metrics.jsonl", markup=False)
+  console.print(f"next: python -m ssl_jax.main --config configs/eval/linear.py "
+                f"--config.init={workdir}", markup=False)

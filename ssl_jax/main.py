@@ -1,0 +1,95 @@
+"""`python -m ssl_jax.main --config configs/X.py [--workdir DIR] [--config.key=value]`."""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from ssl_jax.errors import UserError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "What to run: a file of configs/.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where checkpoints and results go; the same again resumes. Default: "
+    "runs/<name of the config>.")
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Check, shard and compile; print parameters, FLOPs and memory; train nothing.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, for many hosts.")
+PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.")
+PROCESS = flags.DEFINE_integer("process", None, "Number of this process, with --coordinator.")
+
+
+def config_argument(argv: list[str]) -> str:
+  """The file that --config names, without what follows a colon; "" if there is none."""
+  for this, following in zip(argv, [*argv[1:], ""]):
+    name, equals, value = this.lstrip("-").partition("=")
+    if this.startswith("-") and name == "config":
+      return (value if equals else following).partition(":")[0]
+  return ""
+
+
+def parse(argv: list[str]):
+  """Parses the flags and loads the config; returns it with the names that the flags set in it.
+
+  Raises:
+    UserError: A flag, the file or a field of it is not right.
+  """
+  path = config_argument(argv)
+  if not path:
+    raise UserError("--config is missing; try --config configs/quickstart.py")
+  if not pathlib.Path(path).is_file():
+    raise UserError(f"--config={path}: no such file; try --config configs/quickstart.py")
+  # Config files import each other as `configs.x`, wherever the command is given.
+  sys.path.append(str(pathlib.Path(path).resolve().parent.parent))
+  sys.path.append(str(pathlib.Path(path).resolve().parent.parent.parent))
+  try:
+    rest = flags.FLAGS(argv)
+    config = CONFIG.value
+  except AttributeError as error:  # a field that the config does not have
+    name, *hint = str(error.args[0]).strip("'\"").replace("'", "").replace("\\n", "\n").split("\n")
+    raise UserError(f"{path} has no field {name!r} where a flag sets one"
+                    + (f"; {hint[0]}" if hint else "")) from error
+  except Exception as error:  # the file is the user's program: it may raise anything
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    raise UserError(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}") from error
+  if len(rest) > 1:
+    raise UserError(f"argument {rest[1]!r} is not understood; write --config.key=value")
+  return config, tuple(config_flags.get_override_values(flags.FLAGS["config"]))
+
+
+def run(argv: list[str]) -> None:
+  """Checks the config, then runs its task."""
+  from ssl_jax import config as checks  # after the flags, so that --help does not wait for jax
+
+  config = checks.resolve(*parse(argv))
+  workdir = WORKDIR.value or os.path.join("runs", pathlib.Path(config_argument(argv)).stem)
+  import jax
+
+  if COORDINATOR.value is not None:
+    jax.distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+  cache = pathlib.Path.home() / ".cache" / "ssl_jax" / "xla"
+  jax.config.update("jax_compilation_cache_dir",
+                    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
+  from ssl_jax import assess, train
+  if config["task"] == "pretrain":
+    train.run(config, workdir, dry_run=DRY_RUN.value)
+  else:
+    assess.run(config, workdir)
+
+
+def main() -> None:
+  """The command: exit status 0, or 2 with one line for a mistake of the user's."""
+  logging.set_verbosity(logging.ERROR)
+  app.define_help_flags()
+  if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv):
+    flags.FLAGS(sys.argv)
+  try:
+    run(sys.argv)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+  main()
