@@ -39,7 +39,8 @@ def pipeline(source: Source, *, batch_size: int, canvas: int, seed: int, process
     process_index: p.
     process_count: P.
     num_threads: Threads that decode, in each worker if there are workers; by default one per core.
-    num_workers: Worker processes; 0 decodes in this process, which is as fast on a few cores.
+    num_workers: Worker processes; 0 decodes in this process, which is as fast on a few cores. They
+      are spawned, so a script that asks for them must stand under `if __name__ == "__main__":`.
     resident: The set lives on the device: yield indices and decode nothing.
 
   Raises:
