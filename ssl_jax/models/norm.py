@@ -22,31 +22,74 @@ from ssl_jax.errors import UserError, nearest
 from ssl_jax.types import Array
 
 
-def moments(x: Array) -> tuple[Array, Array]:
-  """Mean f32[G,C] and biased variance f32[G,C] of x f[G,N,...,C] over all axes between.
+def moments(x: Array) -> tuple[Array, Array, Array]:
+  """Moments over all axes of x f[G,N,...,C] but the first and the last; the variance is biased.
 
-  Reads the pixels once, for each sample's mean and mean square; the samples are then combined
-  exactly (Chan et al. 1979: within plus between). E[x^2] - E[x]^2 over everything would lose the
-  variance of a channel whose mean is large beside its deviation, as that of pooled features is; it
-  stands here only within a sample and after subtraction of that sample's first pixel.
+  Reads the pixels once, for each sample's mean and mean square, and combines the samples exactly
+  (Chan et al. 1979: the variance within plus the variance between). E[x^2] - E[x]^2 over everything
+  would lose the variance of a channel whose mean is large beside its deviation, as that of pooled
+  features is; here that difference stays within a sample, and is exactly 0 where it is one pixel.
+
+  Returns:
+    mean f32[G,C], variance f32[G,C] and the samples' means f32[G,N,C].
   """
-  x = x.reshape(*x.shape[:2], -1, x.shape[-1]).astype(jnp.float32)  # [G,N,P,C]
-  first = jax.lax.stop_gradient(x[:, :, :1])
-  d = x - first
-  centre = d.mean(2)  # [G,N,C]
-  within = (jnp.square(d).mean(2) - jnp.square(centre)).mean(1)
-  centre = centre + first[:, :, 0]
+  x = x.astype(jnp.float32)
+  pixels = tuple(range(2, x.ndim - 1))
+  centre = x.mean(pixels)
+  within = (jnp.square(x).mean(pixels) - jnp.square(centre)).mean(1)
   mean = centre.mean(1)
-  # The sum of deviations from the mean is zero, so the mean's own derivative vanishes here.
-  between = jnp.square(centre - jax.lax.stop_gradient(mean)[:, None]).mean(1)
-  return mean, jnp.maximum(within + between, 0.0)
+  between = jnp.square(centre - mean[:, None]).mean(1)
+  return mean, jnp.maximum(within + between, 0.0), centre
 
 
-def normalize(x: Array, mean: Array, var: Array, scale: Array, bias: Array, eps: float) -> Array:
-  """(x - mean) / sqrt(var + eps) * scale + bias in f32, for x f[G,...,C] and moments f32[G,C]."""
+def affine(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
+  """(x - mean) * factor + bias in f32, for x f[G,N,...,C], f32[G,C] twice, and f32[C]."""
   shape = mean.shape[:1] + (1,) * (x.ndim - 2) + mean.shape[-1:]
-  factor = (jax.lax.rsqrt(var + eps) * scale).reshape(shape)
-  return (x.astype(jnp.float32) - mean.reshape(shape)) * factor + bias
+  return (x.astype(jnp.float32) - mean.reshape(shape)) * factor.reshape(shape) + bias
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalize(x: Array, scale: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+  """Normalises every group of x f[G,N,...,C] by its own moments, then scales and shifts.
+
+  The derivative is written out, which reads x and dy twice and nothing else: on a CPU it takes a
+  quarter of the time of the derived one, whose reductions are not XLA's fast kind.
+
+  Returns:
+    y f[G,N,...,C] of the dtype of x, and the moments f32[G,C], which carry no gradient.
+  """
+  return _normalize_forward(x, scale, bias, eps)[0]
+
+
+def _normalize_forward(x, scale, bias, eps):
+  mean, var, centre = moments(x)
+  inverse = jax.lax.rsqrt(var + eps)
+  y = affine(x, mean, inverse * scale, bias).astype(x.dtype)
+  return (y, mean, var), (x, mean, inverse, centre, scale)
+
+
+def _normalize_backward(eps, residuals, cotangents):
+  """Ioffe and Szegedy 2015, section 3: dx = scale/s * (dy - mean(dy) - xhat * mean(dy * xhat))."""
+  del eps
+  x, mean, inverse, centre, scale = residuals
+  dy = cotangents[0].astype(jnp.float32)
+  pixels = tuple(range(2, x.ndim - 1))
+  dy_sum = dy.sum(pixels)  # f32[G,N,C]
+  # sum dy * (x - mean), as in `moments`: within a sample, and between the samples.
+  within = (dy * x.astype(jnp.float32)).sum(pixels) - centre * dy_sum
+  between = (centre - mean[:, None]) * dy_sum
+  d_bias = dy_sum.sum(1)  # f32[G,C]
+  d_scale = (within + between).sum(1) * inverse
+  count = x.size // (x.shape[0] * x.shape[-1])
+  shape = mean.shape[:1] + (1,) * (x.ndim - 2) + mean.shape[-1:]
+  factor = scale * inverse
+  slope = -factor * inverse * d_scale / count
+  dx = affine(x, mean, slope, -(factor * d_bias / count).reshape(shape))
+  dx = dx + dy * factor.reshape(shape)
+  return dx.astype(x.dtype), d_scale.sum(0), d_bias.sum(0)
+
+
+normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 def group(x: Array, size: int) -> Array:
@@ -87,20 +130,21 @@ class BatchNorm(nn.Module):
     mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
     var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
     scale = self.param("scale", self.scale_init, channels, jnp.float32)
-    bias = self.param("bias", nn.initializers.zeros, channels) if self.use_bias else jnp.zeros(())
+    bias = jnp.zeros(channels)
+    if self.use_bias:
+      bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+    x = x.astype(self.dtype)
     if not train:
-      y = normalize(x[None], mean.value[None], var.value[None], scale, bias, self.eps)
-      return y[0].astype(self.dtype)
+      factor = jax.lax.rsqrt(var.value + self.eps) * scale
+      return affine(x[None], mean.value[None], factor[None], bias)[0].astype(self.dtype)
     # Initialisation looks at shapes only, so that any batch will do there.
     size = x.shape[0] if self.is_initializing() else self.group_size or x.shape[0]
-    grouped = group(x, size)
-    means, variances = moments(grouped)
+    y, means, variances = normalize(group(x, size), scale, bias, self.eps)
     if not self.is_initializing():
       # Not "+=": that would write into the caller's array where it is a numpy one.
       mean.value = self.decay * mean.value + (1 - self.decay) * means.mean(0)
       var.value = self.decay * var.value + (1 - self.decay) * variances.mean(0)
-    y = normalize(grouped, means, variances, scale, bias, self.eps)
-    return y.reshape(x.shape).astype(self.dtype)
+    return y.reshape(x.shape)
 
 
 def batch_norm(norm: str | int, dtype=jnp.float32) -> Callable[..., BatchNorm]:
