@@ -66,7 +66,7 @@ def by_shifts(image: Array, weights: Array) -> Array:
   for axis in (1, 0):
     pads = [(radius, radius) if a == axis else (0, 0) for a in range(3)]
     image = _sum_of_shifts(jnp.pad(image, pads), weights, axis)
-  return image
+  return jax.lax.optimization_barrier(image)
 
 
 def extended_by_shifts(image: Array, weights: Array) -> Array:
@@ -78,7 +78,7 @@ def extended_by_shifts(image: Array, weights: Array) -> Array:
     last = jax.lax.slice_in_dim(image, size - 1, size, axis=axis)
     before, after = jnp.repeat(first, radius, axis), jnp.repeat(last, radius, axis)
     image = _sum_of_shifts(jnp.concatenate([before, image, after], axis), weights, axis)
-  return image
+  return jax.lax.optimization_barrier(image)
 
 
 def by_matrices(image: Array, weights: Array) -> Array:
@@ -100,7 +100,7 @@ def extended_by_matrices(image: Array, weights: Array) -> Array:
 def _sum_of_shifts(padded, weights, axis):
   radius = weights.shape[0] // 2
   size = padded.shape[axis] - 2 * radius
-  # Without the barrier XLA computes what made the image again for every tap.
+  # Without barriers, here and at the end, XLA computes the taps again for every later use.
   padded = jax.lax.optimization_barrier(padded)
   shifted = [jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(2 * radius + 1)]
   total = weights[radius] * shifted[radius]

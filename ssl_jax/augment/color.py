@@ -9,7 +9,7 @@ the case distinction over six sectors: a channel of the output is `v - c * ramp(
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.types import Array
+Array = jax.Array
 
 LUMA = (0.2989, 0.5870, 0.1140)  # ITU-R BT.601, rounded as TensorFlow and torchvision round it
 

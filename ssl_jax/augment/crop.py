@@ -41,13 +41,14 @@ def sample_box_torchvision(
     attempts: Draws before the fallback.
   """
   full_height, full_width = _sides(extent)
-  height, width = _area_and_log_ratio(key, full_height * full_width, area, ratio, (attempts,))
+  tries, offsets = _draw(key, attempts)
+  height, width = _area_and_log_ratio(tries, full_height * full_width, area, ratio)
   fits = (height > 0) & (height <= full_height) & (width > 0) & (width <= full_width)
   central_height = jnp.minimum(full_height, jnp.round(full_width / ratio[0]))
   central_width = jnp.minimum(full_width, jnp.round(full_height * ratio[1]))
   found, (height, width) = _first(fits, height, width)
-  top = _integer(key, 2, full_height - height)
-  left = _integer(key, 3, full_width - width)
+  top = _integer(offsets[0], full_height - height)
+  left = _integer(offsets[1], full_width - width)
   return Box(
       jnp.where(found, top, jnp.floor((full_height - central_height) / 2)),
       jnp.where(found, left, jnp.floor((full_width - central_width) / 2)),
@@ -63,10 +64,11 @@ def sample_box_byol(
   Area uniform, ratio log-uniform, as in `sample_box_torchvision`.
   """
   full_height, full_width = _sides(extent)
-  height, width = _area_and_log_ratio(key, full_height * full_width, area, ratio, ())
+  tries, offsets = _draw(key, 1)
+  height, width = _area_and_log_ratio(tries[:, 0], full_height * full_width, area, ratio)
   height, width = jnp.clip(height, 1, full_height), jnp.clip(width, 1, full_width)
-  top = _integer(key, 2, full_height - height)
-  left = _integer(key, 3, full_width - width)
+  top = _integer(offsets[0], full_height - height)
+  left = _integer(offsets[1], full_width - width)
   return Box(top, left, height, width)
 
 
@@ -83,12 +85,13 @@ def sample_box_tf(
   """
   full_height, full_width = _sides(extent)
   least, most = area[0] * full_height * full_width, area[1] * full_height * full_width
-  r = _uniform(key, 0, ratio[0], ratio[1], (attempts,))
+  tries, offsets = _draw(key, attempts)
+  r = ratio[0] + tries[0] * (ratio[1] - ratio[0])
   widest = jnp.floor((full_width + 0.5) / r)  # the tallest box whose rounded width fits
   widest = widest - (jnp.round(widest * r) > full_width)
   tallest = jnp.minimum(jnp.minimum(jnp.round(jnp.sqrt(most / r)), widest), full_height)
   lowest = jnp.minimum(jnp.round(jnp.sqrt(least / r)), tallest)
-  height = lowest + _integer(key, 1, tallest - lowest)
+  height = lowest + _integer(tries[1], tallest - lowest)
   # Rounding alone shall not break a limit: one pixel more, or one less.
   height = height + (height * jnp.round(height * r) < least)
   height = height - (height * jnp.round(height * r) > most)
@@ -98,8 +101,8 @@ def sample_box_tf(
   fits &= (height > 0) & (height <= full_height) & (width > 0) & (width <= full_width)
   found, (height, width) = _first(fits, height, width)
   height, width = jnp.where(found, height, full_height), jnp.where(found, width, full_width)
-  top = _integer(key, 2, jnp.maximum(full_height - height - 1, 0))
-  left = _integer(key, 3, jnp.maximum(full_width - width - 1, 0))
+  top = _integer(offsets[0], jnp.maximum(full_height - height - 1, 0))
+  left = _integer(offsets[1], jnp.maximum(full_width - width - 1, 0))
   return Box(top, left, height, width)
 
 
@@ -199,19 +202,20 @@ def _sides(extent):
   return extent[0], extent[1]
 
 
-def _uniform(key, stream, low, high, shape=()):
-  return jax.random.uniform(jax.random.fold_in(key, stream), shape, minval=low, maxval=high)
+def _draw(key, attempts):
+  """Uniform numbers: f32[2, attempts] for the shape of each attempt and f32[2] for the place."""
+  u = jax.random.uniform(key, (2 * attempts + 2,))  # one call: each costs compilation
+  return u[:-2].reshape(2, attempts), u[-2:]
 
 
-def _integer(key, stream, last):
-  """Uniform integers in 0 .. last, as f32 of the shape of `last`."""
-  drawn = jnp.floor(_uniform(key, stream, 0.0, 1.0, jnp.shape(last)) * (last + 1))
-  return jnp.minimum(drawn, last)
+def _integer(u, last):
+  """Uniform integers in 0 .. last, as floats, from u in [0, 1)."""
+  return jnp.minimum(jnp.floor(u * (last + 1)), last)
 
 
-def _area_and_log_ratio(key, pixels, area, ratio, shape):
-  target = pixels * _uniform(key, 0, area[0], area[1], shape)
-  r = jnp.exp(_uniform(key, 1, math.log(ratio[0]), math.log(ratio[1]), shape))
+def _area_and_log_ratio(u, pixels, area, ratio):
+  target = pixels * (area[0] + u[0] * (area[1] - area[0]))
+  r = jnp.exp(math.log(ratio[0]) + u[1] * math.log(ratio[1] / ratio[0]))
   return jnp.round(jnp.sqrt(target / r)), jnp.round(jnp.sqrt(target * r))
 
 

@@ -74,26 +74,22 @@ def draw_additive(
 ) -> Jitter:
   """Strengths to draws: brightness in U(-b, b), factors in U(max(0, 1 - s), 1 + s), hue U(-h, h).
 
-  Each parameter has its own key, so that it does not depend on the order.
+  The parameters do not depend on the order.
   """
-  jitter = draw_multiplicative(
-      key, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
-  return jitter._replace(brightness=_uniform(key, 0, -brightness, brightness))
+  u = jax.random.uniform(key, (5,))
+  return Jitter(
+      brightness=(2 * u[0] - 1) * brightness, contrast=_factor(u[1], contrast),
+      saturation=_factor(u[2], saturation), hue=(2 * u[3] - 1) * hue, order=_order(u[4]))
 
 
 def draw_multiplicative(
     key: Array, *, brightness: float, contrast: float, saturation: float, hue: float
 ) -> Jitter:
   """Strengths to draws: factors in U(max(0, 1 - s), 1 + s), hue in U(-h, h) turns."""
-  def factor(stream, strength):
-    return _uniform(key, stream, max(0.0, 1 - strength), 1 + strength)
-
-  index = jax.random.randint(jax.random.fold_in(key, 4), (), 0, len(ORDERS))
-  chosen = jnp.arange(len(ORDERS)) == index  # a select, not a gather
+  u = jax.random.uniform(key, (5,))  # one call: each costs compilation
   return Jitter(
-      brightness=factor(0, brightness), contrast=factor(1, contrast),
-      saturation=factor(2, saturation), hue=_uniform(key, 3, -hue, hue),
-      order=jnp.sum(jnp.where(chosen[:, None], ORDERS, 0), axis=0))
+      brightness=_factor(u[0], brightness), contrast=_factor(u[1], contrast),
+      saturation=_factor(u[2], saturation), hue=(2 * u[3] - 1) * hue, order=_order(u[4]))
 
 
 def random_jitter_byol(
@@ -120,8 +116,15 @@ def random_jitter_torchvision(
       key, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue))
 
 
-def _uniform(key, stream, low, high):
-  return jax.random.uniform(jax.random.fold_in(key, stream), minval=low, maxval=high)
+def _factor(u, strength):
+  low = max(0.0, 1 - strength)
+  return low + u * (1 + strength - low)
+
+
+def _order(u):
+  index = jnp.minimum(jnp.floor(u * len(ORDERS)), len(ORDERS) - 1)
+  chosen = jnp.arange(len(ORDERS)) == index  # a select, not a gather
+  return jnp.sum(jnp.where(chosen[:, None], ORDERS, 0), axis=0)
 
 
 def _blend_tf(image, at, jitter):
