@@ -1,0 +1,117 @@
+"""What augmentation costs: milliseconds per 256 images for every operation and every view.
+
+  python -m benchmarks.augmentation [--size 224] [--canvas 256] [--batch 256] [--json FILE]
+
+Runs on whatever device jax has. Each row is one jitted program over a batch: an operation alone
+on f32 images (it then reads and writes memory that a whole view does not), and each preset's
+views from the stored uint8 images. `copy` is the reading and writing of the images, the least
+that an operation can take.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from ssl_jax import augment
+from ssl_jax.augment import views
+from ssl_jax.augment.photometric import clip
+
+STRENGTHS = dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+
+
+def operations(size: int) -> dict:
+  """Name -> (key, image f32[size, size, 3]) -> image."""
+  return {
+      "copy": views.keyless(lambda image: image + 1),
+      "flip": augment.random_flip,
+      "jitter byol": partial(augment.random_jitter_byol, **STRENGTHS),
+      "jitter simclr": partial(augment.random_jitter_simclr, **STRENGTHS),
+      "jitter torchvision": partial(augment.random_jitter_torchvision, **STRENGTHS),
+      "greyscale": views.keyless(augment.to_greyscale),
+      "blur": augment.random_blur,
+      "blur extended": augment.random_blur_extended,
+      "solarise": views.keyless(augment.solarise),
+      "normalise": views.keyless(
+          augment.normalise, mean=views.IMAGENET_MEAN, std=views.IMAGENET_STD),
+      "clip": views.keyless(clip),
+  }
+
+
+def crops(size: int) -> dict:
+  """Name -> (key, image u8[S, S, 3], extent) -> f32[size, size, 3]."""
+  return {
+      "crop torchvision": partial(augment.random_resized_crop, size=size),
+      "crop byol": partial(augment.random_resized_crop_byol, size=size),
+      "crop tf": partial(augment.random_resized_crop_tf, size=size),
+  }
+
+
+def presets(size: int) -> dict:
+  """Name -> view; a second view only where it differs."""
+  rows = {}
+  for name in views.PRESETS:
+    made = views.preset(name, size=size)
+    for letter, view in zip("ab", dict.fromkeys(made)):
+      rows[f"view {name}" + (f" {letter}" if len(set(made)) > 1 else "")] = view
+  return rows
+
+
+def milliseconds(function, *arguments, seconds: float = 1.0) -> float:
+  """The median time of a call, from calls that fill `seconds`, queued in groups of 5."""
+  function = jax.jit(function)
+  for _ in range(2):
+    jax.block_until_ready(function(*arguments))
+  times = []
+  end = time.perf_counter() + seconds
+  while time.perf_counter() < end or len(times) < 3:
+    start = time.perf_counter()
+    results = [function(*arguments) for _ in range(5)]
+    jax.block_until_ready(results)
+    times.append((time.perf_counter() - start) / 5)
+  return 1e3 * statistics.median(times)
+
+
+def measure(size: int, canvas: int, batch: int, seconds: float = 1.0) -> dict[str, float]:
+  """Row -> milliseconds per 256 images; prints each row as it is known."""
+  key = jax.random.key(0)
+  images = jax.random.uniform(key, (batch, size, size, 3))
+  stored = {"image": jax.random.randint(key, (batch, canvas, canvas, 3), 0, 256, jnp.uint8),
+            "size": jnp.full((batch, 2), canvas, jnp.int32)}
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
+  rows = {name: (jax.vmap(op), keys, images) for name, op in operations(size).items()}
+  views_of = crops(size) | presets(size)
+  rows |= {name: (views.batched(view), key, stored) for name, view in views_of.items()}
+  results = {}
+  for name, call in rows.items():
+    results[name] = milliseconds(*call, seconds=seconds) * 256 / batch
+    print(f"{name:24s} {results[name]:10.3f} ms / 256 images", flush=True)
+  return results
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--size", type=int, default=224, help="pixels of a view")
+  parser.add_argument("--canvas", type=int, help="pixels of a stored image; 8/7 of the view's")
+  parser.add_argument("--batch", type=int, default=256, help="images in one call")
+  parser.add_argument("--seconds", type=float, default=1.0, help="time spent on each row")
+  parser.add_argument("--json", help="file to write the figures to")
+  arguments = parser.parse_args()
+  canvas = arguments.canvas or round(arguments.size * 8 / 7)
+  device = jax.devices()[0]
+  print(f"{device.device_kind}, jax {jax.__version__}: {arguments.batch} images of "
+        f"{canvas} pixels, views of {arguments.size}")
+  results = measure(arguments.size, canvas, arguments.batch, arguments.seconds)
+  if arguments.json:
+    with open(arguments.json, "w") as file:
+      json.dump({"device": device.device_kind, "jax": jax.__version__, "size": arguments.size,
+                 "canvas": canvas, "batch": arguments.batch,
+                 "milliseconds_per_256_images": results}, file, indent=2)
+
+
+if __name__ == "__main__":
+  main()
