@@ -16,7 +16,7 @@ from ssl_jax.types import Array
 GRID = tuple(float(v) for v in 10 ** np.linspace(0.5, 4.0, 8))
 FEW_GRID = tuple(float(v) for v in 10 ** np.linspace(-1.0, 3.5, 10))
 FOLDS = 5
-ROUGH = 1e-4  # tolerance while penalties are compared: accuracy does not move any more
+ROUGH = 1e-3  # tolerance while penalties are compared; the chosen one is fitted to the end
 
 
 def linear_probe(train: tuple[Array, Array], test: tuple[Array, Array], *, num_classes: int,
@@ -41,7 +41,7 @@ def linear_probe(train: tuple[Array, Array], test: tuple[Array, Array], *, num_c
     {"top1": percent on the test set, "l2": the chosen penalty, "validation_top1": percent}.
   """
   x, y = _labelled(train)
-  held = int(round(validation * len(y)))
+  held = round(validation * len(y))
   if not 0 < held < len(y):
     raise UserError(f"validation={validation} of {len(y)} labelled images leaves nothing to fit or "
                     "to judge; give more images")

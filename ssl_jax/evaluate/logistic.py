@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ssl_jax.types import Array
 
 HISTORY = 10  # pairs that L-BFGS keeps; scipy's default
-LINE_STEPS = 4  # Newton steps of the line search; the first is mostly enough
+LINE_STEPS = 3  # Newton steps of the line search; the first is mostly enough
 EXACT = jax.lax.Precision.HIGHEST  # TF32 or bf16 gradients would end the descent early
 
 
