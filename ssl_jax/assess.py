@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ssl_jax import build, data
-from ssl_jax.evaluate.collapse import rankme
+from ssl_jax.evaluate.collapse import rank_me
 from ssl_jax.evaluate.features import extract
 from ssl_jax.evaluate.knn import knn
 from ssl_jax.evaluate.linear import few_label_probe, linear_probe
@@ -62,7 +63,7 @@ def online(examiner: Examiner, variables, train: data.Source, test: data.Source,
   bank, queries = (examiner.features(variables, source) for source in (train, test))
   scores = knn(*bank, *queries, num_classes=len(train.class_names),
                k=min(settings["knn_k"], len(bank[0])), temperature=settings["knn_temperature"])
-  return {"knn_top1": float(scores["top1"]), "rankme": float(rankme(queries[0]))}
+  return {"knn_top1": float(scores["top1"]), "rank_me": float(rank_me(queries[0]))}
 
 
 def scores(train: Features, test: Features, num_classes: int, settings: Mapping[str, Any],
@@ -76,3 +77,26 @@ def scores(train: Features, test: Features, num_classes: int, settings: Mapping[
                                    per_class=settings["few_per_class"],
                                    draws=settings["few_draws"]),
   }
+
+
+def final(backbone, variables, preprocessing: Mapping[str, Any], train: data.Source,
+          test: data.Source, config: Mapping[str, Any]) -> dict[str, Any]:
+  """The figures of a run's end, with a random encoder and raw pixels beside them.
+
+  The random encoder is the same network as it is before training.
+  """
+  settings, seed, classes = config["evaluate"], config["seed"], len(train.class_names)
+  examiner = Examiner(backbone, preprocessing, settings["batch_size"])
+
+  def judge(train_features, test_features):
+    return scores(train_features, test_features, classes, settings, seed)
+
+  results = judge(*(examiner.features(variables, s) for s in (train, test)))
+  if settings["baselines"]:
+    size = preprocessing["size"]
+    blank = jax.jit(lambda key: backbone.init(key, jnp.zeros((1, size, size, 3)), train=False))(
+        jax.random.key(seed))
+    results["baselines"] = {
+        "random_init": judge(*(examiner.features(blank, s) for s in (train, test))),
+        "pixels": judge(*(pixels(s, preprocessing["canvas"]) for s in (train, test)))}
+  return results

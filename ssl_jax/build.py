@@ -45,6 +45,11 @@ class Parts(NamedTuple):
   meta: dict[str, Any]
 
 
+def open_split(config: Mapping[str, Any], which: str) -> data.Source:
+  """The images of one of a config's splits, such as "train_split"."""
+  return data.open_source(config["data"], config[which], data_dir=config["data_dir"] or None)
+
+
 def split_name(options: Mapping[str, Any], name: str = "name") -> tuple[str, dict[str, Any]]:
   """A named group of options as (name, the options that are not None)."""
   rest = {k: v for k, v in options.items() if k != name and v is not None}

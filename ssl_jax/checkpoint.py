@@ -38,7 +38,10 @@ def encoder_of(state: TrainState) -> dict[str, Params]:
 
 
 class Checkpoints:
-  """The checkpoints of a workdir; keeps the last `keep` and the best by on-line k-NN."""
+  """The checkpoints of a workdir; keeps the last `keep` and the best by on-line k-NN.
+
+  A context manager, which waits at its end until everything is written.
+  """
 
   def __init__(self, workdir: str, keep: int):
     policy = keep_policy.AnyPreservationPolicy([
@@ -93,7 +96,10 @@ class Checkpoints:
     state = TrainState(**items["state"])
     return state._replace(key=jax.random.wrap_key_data(state.key)), items["data"]
 
-  def close(self) -> None:
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *exc_info) -> None:
     """Waits until everything is written."""
     self.manager.wait_until_finished()
     self.manager.close()

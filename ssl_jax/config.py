@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssl_jax.errors import UserError, nearest
-from ssl_jax.evaluate.probe import RECIPES
+RECIPES = {}
 from ssl_jax.methods import options_of
 from ssl_jax.schedules import UNITS
 

@@ -81,7 +81,7 @@ def finish(workdir: str, results: Mapping[str, Any]) -> None:
     for label in labels.values():
       table.add_column(label, justify="right")
     for name, row in rows.items():
-      cells = [f"{row[k]['top1']:.1f}" + (f" ± {row[k]['std']:.1f}" if "std" in row[k] else "")
+      cells = [f"{row[k]['top1']:.1f}" + (f" ± {row[k]['top1_std']:.1f}" if "top1_std" in row[k] else "")
                for k in labels]
       table.add_row(name.replace("_", " "), *cells)
     console.print(table)

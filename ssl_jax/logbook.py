@@ -105,9 +105,13 @@ class Logbook:
       for name, value in metrics.items():
         self._board.add_scalar(name, value, step)
 
-  def pause(self) -> None:
-    """Forgets the time since the last row, which was not spent on steps."""
-    self._last = (time.perf_counter(), self._last[1])
+  def score(self, step: int, scores: dict[str, float]) -> None:
+    """Adds a row of evaluation, and a line; the time it took does not count as training."""
+    self.write(step, scores)
+    if scores:
+      self.say(f"step {step}/{self.total_steps}  "
+               + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
+    self._last = (time.perf_counter(), step)
 
 
 def _forget_after(path: epath.Path, step: int) -> None:

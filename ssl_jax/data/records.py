@@ -45,24 +45,24 @@ class ArrayRecords(Records):
     return f"image {index} of {self.origin}"
 
 
-class Span(Records):
-  """The records `start` to `stop` of other records."""
+class Chosen(Records):
+  """Some records of other records, such as a range of them, in the order given."""
 
-  def __init__(self, records: Records, start: int, stop: int):
+  def __init__(self, records: Records, indices: Sequence[int]):
     self.records = records
-    self.span = range(start, stop)
+    self.indices = indices
 
   def __len__(self) -> int:
-    return len(self.span)
+    return len(self.indices)
 
   def __getitem__(self, index: int) -> Record:
-    return self.records[self.span[index]]
+    return self.records[self.indices[index]]
 
   def __getitems__(self, indices: Sequence[int]) -> list[Record]:
-    return self.records.__getitems__([self.span[i] for i in indices])
+    return self.records.__getitems__([self.indices[i] for i in indices])
 
   def name(self, index: int) -> str:
-    return self.records.name(self.span[index])
+    return self.records.name(self.indices[index])
 
 
 class Chain(Records):

@@ -9,7 +9,7 @@ import numpy as np
 from ssl_jax.data import splits
 from ssl_jax.data.folder import open_folder
 from ssl_jax.data.npz import open_bundled, open_npz
-from ssl_jax.data.records import Chain, Records, Span
+from ssl_jax.data.records import Chain, Chosen, Records
 from ssl_jax.data.tfds_source import open_tfds
 from ssl_jax.errors import UserError, nearest
 
@@ -102,7 +102,7 @@ def open_source(spec: str, split: str, *, data_dir: str | os.PathLike | None = N
   for part in wanted:
     splits.check_exists(part.name, list(shelf.splits), spec)
   whole = {part.name: shelf.splits[part.name]() for part in wanted}
-  spans = [Span(whole[p.name], *p.bounds(len(whole[p.name]))) for p in wanted]
+  spans = [Chosen(whole[p.name], range(*p.bounds(len(whole[p.name])))) for p in wanted]
   records = spans[0] if len(spans) == 1 else Chain(spans)
   if not len(records):
     sizes = ", ".join(f"{name} has {len(r)}" for name, r in whole.items())
@@ -114,6 +114,15 @@ def open_source(spec: str, split: str, *, data_dir: str | os.PathLike | None = N
       fingerprint=_fingerprint(kind if kind in ("folder", "npz") else spec, split, records,
                                shelf.class_names),
       skipped=Skipped(spec, len(records), max_unreadable))
+
+
+def sample(source: Source, count: int, seed: int) -> Source:
+  """At most `count` images of a source, drawn at random without replacement, in its order."""
+  if len(source) <= count:
+    return source
+  chosen = np.sort(np.random.default_rng(seed).permutation(len(source))[:count]).tolist()
+  return dataclasses.replace(source, records=Chosen(source.records, chosen),
+                             fingerprint=f"{count} of seed {seed} of {source.fingerprint}")
 
 
 def _fingerprint(what: str, split: str, records: Records, class_names: tuple[str, ...]) -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 from ssl_jax import data
 from ssl_jax.data import fashion_mnist, tfds_source
 from ssl_jax.data.batches import pipeline
-from ssl_jax.data.records import Span
+from ssl_jax.data.records import Chosen
 from ssl_jax.errors import UserError
 
 READ = fashion_mnist.read
@@ -301,5 +301,5 @@ def test_a_set_in_another_format_and_several_configs_are_named(tmp_path):
 
 def test_a_part_of_a_set_reads_many_records_at_once(data_dir):
   source = data.open_source("tfds:fashion_mnist", "train[100:]", data_dir=data_dir)
-  assert isinstance(source.records, Span)
+  assert isinstance(source.records, Chosen)
   assert source.records.__getitems__([0, 9]) == [source.records[0], source.records[9]]

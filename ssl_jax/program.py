@@ -1,0 +1,96 @@
+"""The compiled program of a run: its step and its first state, on a mesh."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from ssl_jax.build import Parts
+from ssl_jax.checkpoint import encoder_of, load_encoder
+from ssl_jax.errors import UserError
+from ssl_jax.sharding import over_batch, replicated
+from ssl_jax.step import init_state, train_step
+from ssl_jax.types import Batch, TrainState
+
+
+def batch_shapes(batch_size: int, canvas: int) -> Batch:
+  """The shapes of a global batch as a method sees it."""
+  return {"image": jax.ShapeDtypeStruct((batch_size, canvas, canvas, 3), jnp.uint8),
+          "size": jax.ShapeDtypeStruct((batch_size, 2), jnp.int32),
+          "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+          "index": jax.ShapeDtypeStruct((batch_size,), jnp.int32)}
+
+
+def make_step(parts: Parts, mesh: Mesh):
+  """The jitted step `(state, batch, store) -> (state, metrics)`; the old state is given up.
+
+  `store` holds the images of a set that lives on the devices, of which the batch names the
+  indices; it is empty when the batch brings its images.
+  """
+  pure = train_step(parts.method, parts.optimizer, parts.monitor)
+
+  def step(state: TrainState, batch: Batch, store: Batch):
+    fetched = {name: jax.lax.with_sharding_constraint(values[batch["index"]], over_batch(mesh))
+               for name, values in store.items()}
+    return pure(state, batch | fetched)
+
+  return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+
+
+def first_state(config: Mapping[str, Any], parts: Parts, mesh: Mesh) -> TrainState:
+  """The state at step 0: of random weights, or with the encoder that `config.init` names."""
+  shapes = batch_shapes(config["batch_size"], parts.canvas)
+  # Made by one program, so that no two leaves share a buffer and all can be donated.
+  make = jax.jit(
+      lambda key: init_state(parts.method, parts.optimizer, shapes, key, parts.monitor),
+      out_shardings=replicated(mesh))
+  state = make(jax.random.key(config["seed"]))
+  return adopt(state, config["init"]) if config["init"] else state
+
+
+def adopt(state: TrainState, workdir: str) -> TrainState:
+  """Puts the encoder of another run in the place of the random one, in the target too.
+
+  Raises:
+    UserError: The encoder is of another architecture.
+  """
+  saved, ours = load_encoder(workdir).variables, encoder_of(state)
+  check_same_shapes(saved, ours, workdir)
+
+  def placed(tree, kind):
+    # Fresh buffers each time: online and target network are donated apart.
+    new = jax.tree.map(lambda x, old: jax.device_put(x, old.sharding), saved[kind],
+                       tree["backbone"])
+    return tree | {"backbone": jax.tree.map(jnp.copy, new)} if new else tree
+
+  state = state._replace(params=placed(state.params, "params"),
+                         stats=placed(state.stats, "batch_stats"))
+  if not state.target_params:
+    return state
+  return state._replace(target_params=placed(state.target_params, "params"),
+                        target_stats=placed(state.target_stats, "batch_stats"))
+
+
+def check_same_shapes(theirs, ours, where: str) -> None:
+  """Raises a UserError that counts and names what does not match between two trees of arrays."""
+  def shapes(tree):
+    return {jax.tree_util.keystr(path): leaf.shape
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+  theirs, ours = shapes(theirs), shapes(ours)
+  wrong = sorted(k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k))
+  if wrong:
+    name = wrong[0]
+    raise UserError(
+        f"{where}: {len(ours) - len([k for k in wrong if k in ours])} of {len(ours)} tensors of the "
+        f"encoder match; the first that does not is {name}, {theirs.get(name, 'missing')} there "
+        f"and {ours.get(name, 'missing')} here; set config.model as that run did")
+
+
+def compile_step(step, state: TrainState, store: Batch, mesh: Mesh, batch: Batch):
+  """Compiles the step for the shapes of a run, without running it."""
+  names = ["index"] if store else list(batch)
+  shapes = {name: jax.ShapeDtypeStruct(batch[name].shape, batch[name].dtype,
+                                       sharding=over_batch(mesh)) for name in names}
+  return step.lower(state, shapes, store).compile()
