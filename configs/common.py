@@ -41,12 +41,15 @@ def get_config() -> ConfigDict:
 
   # The rest of `method`, `model`, `views` and `optimizer` are options of what is named.
   config.method = ConfigDict({"name": "simclr"})
-  config.model = ConfigDict({"name": "resnet50", "stem": "auto", "norm": "global",
+  # norm_group: images that share BatchNorm statistics; 0 is the global batch.
+  config.model = ConfigDict({"name": "resnet50", "stem": "auto", "norm_group": 0,
                              "dtype": "float32"})
   config.views = ConfigDict({"preset": "simclr", "size": 224})
   config.optimizer = ConfigDict({"name": "sgd", "weight_decay": 1e-4,
                                  "clip_norm": config_dict.placeholder(float)})
-  config.schedule = ConfigDict({"name": "cosine", "base_lr": 0.05, "scaling": "linear"})
+  config.schedule = ConfigDict({
+      "name": "cosine", "base_lr": 0.05, "scaling": "linear", "factor": 0.1,
+      "boundaries_percent": ()})
   duration(config.schedule, "warmup", steps=0)
 
   config.log_every_steps = 10
@@ -62,3 +65,41 @@ def get_config() -> ConfigDict:
       "knn_k": 20, "knn_temperature": 0.1, "online_images": 5000, "batch_size": 256,
       "final": True, "baselines": True, "few_per_class": 10, "few_draws": 5})
   return config
+
+
+def imagenet(config: ConfigDict) -> ConfigDict:
+  """ImageNet-1k as TFDS prepares it; its test split is the official validation set."""
+  config.data = "tfds:imagenet2012"
+  config.test_split = "validation"
+  config.resident = "no"
+  config.model.dtype = "bfloat16"
+  # k-NN on the way costs a pass over 60,000 images; 200 neighbours as in Wu et al. 2018.
+  config.evaluate.update({"knn_k": 200, "online_images": 10000, "baselines": False})
+  return config
+
+
+def small(config: ConfigDict, **options) -> ConfigDict:
+  """The same method on the bundled images with a laptop's network, for a minute: `:small`.
+
+  `options` are those of the method that a small network changes, such as the width of a head.
+  """
+  config.data = "bundled:fashion_mnist_mini"
+  config.test_split = "test"
+  config.resident = "auto"
+  config.batch_size = 128
+  duration(config, "total", epochs=1.0)
+  config.model.update({
+      "name": "resnet10", "width": 1.0, "stem": "strided", "stem_width": 16, "blocks": (1, 1, 1),
+      "widths": (16, 32, 64), "strides": (1, 2, 2), "dtype": "float32"})
+  config.views.size = 28
+  duration(config.schedule, "warmup", percent=5.0)
+  config.evaluate.update({"knn_k": 20, "online_images": 2000, "baselines": True})
+  config.method.update(options)
+  return config
+
+
+def variant(config: ConfigDict, name: str, **options) -> ConfigDict:
+  """What a config file's argument asks for: "" for the paper's run, or "small"."""
+  if name not in ("", "small"):
+    raise ValueError(f"config argument {name!r} is not known; write :small or nothing")
+  return small(config, **options) if name else config

@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
   config.method = ConfigDict({"name": "simclr", "temperature": 0.2, "depth": 2, "hidden": 256, "output": 64})
   config.model = ConfigDict({
       "name": "resnet10", "blocks": (1, 1, 1), "widths": (32, 64, 128), "strides": (1, 2, 2),
-      "stem_width": 32, "stem": "strided", "norm": "global", "dtype": "float32"})
+      "stem_width": 32, "stem": "strided"})
   config.views = ConfigDict({"preset": "simclr", "size": 28, "strength": 0.5, "blur": 0.0, "min_area": 0.2})
   config.optimizer = ConfigDict({"name": "sgd", "weight_decay": 1e-4, "momentum": 0.9})
   config.schedule.base_lr = 0.1

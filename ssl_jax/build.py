@@ -59,10 +59,22 @@ def split_name(options: Mapping[str, Any], name: str = "name") -> tuple[str, dic
 def backbone(options: Mapping[str, Any]):
   """The backbone of a config's or checkpoint's `model` group, its stem already chosen."""
   name, options = split_name(options)
-  dtype = options.get("dtype", "float32")
-  if dtype not in DTYPES:
-    raise UserError(f"config.model.dtype is {dtype!r}; {nearest(dtype, DTYPES)}")
-  return make_backbone(name, **options | {"dtype": DTYPES[dtype]})
+  norm, dtype = norm_of(options), dtype_of(options)
+  options.pop("norm_group", None)
+  return make_backbone(name, **options | {"norm": norm, "dtype": dtype})
+
+
+def norm_of(options: Mapping[str, Any]) -> str | int:
+  """"global", or the number of images that share BatchNorm statistics."""
+  return options.get("norm_group") or "global"
+
+
+def dtype_of(options: Mapping[str, Any]):
+  """The compute dtype. Raises a UserError if it is unknown."""
+  name = options.get("dtype", "float32")
+  if name not in DTYPES:
+    raise UserError(f"config.model.dtype is {name!r}; {nearest(name, DTYPES)}")
+  return DTYPES[name]
 
 
 def canvas_for(config: Mapping[str, Any], source: data.Source) -> int:
@@ -136,7 +148,7 @@ def parts(config: Mapping[str, Any], source: data.Source) -> Parts:
   run = Run(
       backbone=backbone(model), views=training_views(config["views"]),
       batch_size=batch_size, total_steps=total, num_classes=len(source.class_names),
-      norm=model.get("norm", "global"), dtype=DTYPES[model.get("dtype", "float32")])
+      norm=norm_of(model), dtype=dtype_of(model))
   method_name, method_options = split_name(config["method"])
   method = make_method(method_name, run, **method_options)
   rate, peak = learning_rate(config, len(source), total)

@@ -42,8 +42,8 @@ def start(config: Mapping[str, Any], parts, mesh, source: Source, resident: bool
 
 
 def norm(model: Mapping[str, Any]) -> str:
-  group = model.get("norm", "global")
-  return "over the global batch" if group == "global" else f"in groups of {group}"
+  group = model.get("norm_group")
+  return f"in groups of {group} images" if group else "over the global batch"
 
 
 def count(tree) -> int:
