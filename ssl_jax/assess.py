@@ -1,5 +1,6 @@
 """Frozen encoders judged on data: the figures of a run's end, and the tasks of configs/eval."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,11 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssl_jax import build, data
+from etils import epath
+
+from ssl_jax import __version__, build, data, describe
+from ssl_jax.augment.views import batched
+from ssl_jax.checkpoint import load_encoder
+from ssl_jax.config import config_hash
+from ssl_jax.errors import UserError
 from ssl_jax.evaluate.collapse import rank_me
 from ssl_jax.evaluate.features import extract
 from ssl_jax.evaluate.knn import knn
 from ssl_jax.evaluate.linear import few_label_probe, linear_probe
+from ssl_jax.evaluate.probe import RECIPES, sgd_probe
+from ssl_jax.logbook import Logbook, write_json
 from ssl_jax.sharding import global_batch, make_mesh, replicate
 from ssl_jax.types import Array
 
@@ -43,9 +52,12 @@ class Examiner:
     """Embeds a source; unreadable images are left out."""
     variables = replicate(self.mesh, local_copy(variables))
     batches = data.epoch(source, batch_size=self.batch_size, canvas=self.canvas)
-    return extract(
-        lambda batch: self._encode(variables, global_batch(self.mesh, {
-            k: batch[k] for k in ("image", "size")})), batches)
+    return extract(functools.partial(self.encode, variables), batches)
+
+  def encode(self, variables, batch) -> Array:
+    """Embeds one host batch; the variables are on the devices already."""
+    shown = {name: batch[name] for name in ("image", "size")}
+    return self._encode(variables, global_batch(self.mesh, shown))
 
 
 def pixels(source: data.Source, canvas: int) -> Features:
@@ -100,3 +112,93 @@ def final(backbone, variables, preprocessing: Mapping[str, Any], train: data.Sou
         "random_init": judge(*(examiner.features(blank, s) for s in (train, test))),
         "pixels": judge(*(pixels(s, preprocessing["canvas"]) for s in (train, test)))}
   return results
+
+
+def run(config: Mapping[str, Any], workdir: str | None) -> None:
+  """The tasks of configs/eval: judges the encoder of `config.init`, on its own data by default.
+
+  Writes `results.json` in the workdir, by default a folder named like the task beside the encoder's
+  checkpoints.
+
+  Raises:
+    UserError: There is no such encoder or data, or the workdir holds results already.
+  """
+  saved = load_encoder(config["init"])
+  trained_on = saved.meta["config"]
+  config = dict(config) | {
+      name: config[name] or trained_on[name] for name in ("data", "data_dir", "train_split",
+                                                          "test_split")}
+  workdir = epath.Path(workdir or epath.Path(config["init"]) / config["task"])
+  if (workdir / "results.json").exists():
+    raise UserError(f"{workdir} holds results already; name another --workdir")
+  train, test = (build.open_split(config, which) for which in ("train_split", "test_split"))
+  if not train.class_names:
+    raise UserError(f"{config['data']} has no labels to judge by; use data with one folder per class")
+  workdir.mkdir(parents=True, exist_ok=True)
+  write_json(workdir / "config.json", config)
+  results = TASKS[config["task"]](config, workdir, saved, train, test)
+  write_json(workdir / "results.json", results | {
+      "task": config["task"], "init": config["init"], "step": saved.meta["step"],
+      "data": config["data"], "seed": config["seed"], "config_hash": config_hash(config),
+      "devices": describe.devices(make_mesh()),
+      "versions": {"ssl_jax": __version__, "jax": jax.__version__}})
+  print(", ".join(f"{task} {name} {score:.2f}" for task, figures in results.items()
+                  for name, score in figures.items() if name.startswith("top")))
+  print(f"results: {workdir}/results.json")
+
+
+def knn_task(config: Mapping[str, Any], workdir: epath.Path, saved, train: data.Source,
+             test: data.Source) -> dict[str, Any]:
+  """k-NN accuracy for each number of neighbours."""
+  del workdir
+  examiner = Examiner(build.backbone(saved.meta["model"]), saved.meta["preprocessing"],
+                      config["batch_size"])
+  bank, queries = (examiner.features(saved.variables, source) for source in (train, test))
+  return {f"knn_{k}": knn(*bank, *queries, num_classes=len(train.class_names), k=k,
+                          temperature=config["temperature"]) for k in config["k"]}
+
+
+def linear_task(config: Mapping[str, Any], workdir: epath.Path, saved, train: data.Source,
+                test: data.Source) -> dict[str, Any]:
+  """The augmented SGD probe of a paper; its learning rate is chosen on a part of the train split."""
+  recipe, preprocessing = RECIPES[config["recipe"]], saved.meta["preprocessing"]
+  seed, batch_size = config["seed"], config["batch_size"] or recipe.batch_size
+  canvas = preprocessing["canvas"]
+  held, rest = data.divide(train, round(len(train) * config["validation_percent"] / 100), seed)
+  backbone = build.backbone(saved.meta["model"])
+  examiner = Examiner(backbone, preprocessing, batch_size)
+  shared = {k: v for k, v in preprocessing.items() if k in ("size", "mean", "std")}
+  (view,) = build.preset(config["views"]["preset"], **shared | build.split_name(
+      config["views"], "preset")[1])
+  total = int((config["epochs"] or recipe.epochs) * len(rest) // batch_size)
+  variables = replicate(examiner.mesh, saved.variables)
+
+  def encode(variables, images):
+    return backbone.apply(variables, images, train=False)["features"]
+
+  def once(source):
+    return data.epoch(source, batch_size=examiner.batch_size, canvas=canvas)
+
+  with data.pipeline(rest, batch_size=batch_size, canvas=canvas, seed=seed) as batches, Logbook(
+      workdir, total_steps=total, batch_size=batch_size, tensorboard=False) as log:
+
+    def report(step, metrics):
+      log.advance(step)
+      if step % max(total // 20, 1) == 0 or step == total:
+        best = int(np.nanargmin(metrics["loss"]))
+        log.row(step, {name: float(value[best]) for name, value in metrics.items()},
+                batches.data_wait())
+
+    scores = sgd_probe(
+        recipe, encode, variables, batched(view),
+        functools.partial(examiner.encode, variables),
+        (global_batch(examiner.mesh, batch) for batch in batches), once(held), once(test),
+        key=jax.random.key(seed), num_classes=len(train.class_names), total_steps=total,
+        batch_size=batch_size, learning_rates=tuple(config["learning_rates"]) or None,
+        report=report)
+  heads = scores.pop("heads")
+  np.savez(workdir / "classifier.npz", kernel=heads.kernel[0], bias=heads.bias[0])
+  return {"linear": scores | {"recipe": config["recipe"]}}
+
+
+TASKS = {"knn": knn_task, "linear": linear_task}

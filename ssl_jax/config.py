@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssl_jax.errors import UserError, nearest
-RECIPES = {}
+from ssl_jax.evaluate.probe import RECIPES
 from ssl_jax.methods import options_of
 from ssl_jax.schedules import UNITS
 
@@ -21,13 +21,12 @@ def _duration(name: str) -> dict[str, Any]:
 # schema OPTIONS holds a name and options, which whoever is named checks.
 OPTIONS = "options"
 COMMON = {
-    "task": ("pretrain", "linear", "knn"), "seed": int,
-    "data": str, "data_dir": str, "train_split": str, "test_split": str, "canvas": int,
-    "loader_threads": int, "loader_workers": int, "init": str,
+    "task": ("pretrain", "linear", "knn"), "seed": int, "init": str,
+    "data": str, "data_dir": str, "train_split": str, "test_split": str,
 }
 PRETRAIN = COMMON | {
-    "resident": ("auto", "yes", "no"), "resident_limit_mb": int,
-    "batch_size": int, **_duration("total"),
+    "canvas": int, "loader_threads": int, "loader_workers": int,
+    "resident": ("auto", "yes", "no"), "resident_limit_mb": int, "batch_size": int, **_duration("total"),
     "method": OPTIONS, "model": OPTIONS, "views": OPTIONS, "optimizer": OPTIONS,
     "schedule": {"name": ("cosine", "cosine_by_epoch", "steps", "constant"), "base_lr": float,
                  "scaling": str, "boundaries_percent": tuple, "factor": float,
@@ -44,8 +43,9 @@ LINEAR = COMMON | {
 KNN = COMMON | {"batch_size": int, "k": tuple, "temperature": float}
 SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN}
 
-POSITIVE = ("batch_size", "log_every_steps", "keep")
-NOT_NEGATIVE = ("seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb")
+POSITIVE = ("log_every_steps", "keep")
+NOT_NEGATIVE = ("seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb",
+                "batch_size", "epochs", "validation_percent")
 # What a resumed run may change: it alters neither the parameters nor the order of the data.
 MAY_CHANGE = ("log_every_steps", "keep", "tensorboard", "profile", "resident", "resident_limit_mb",
               "loader_threads", "loader_workers", "data_dir", *_duration("checkpoint_every"))
@@ -90,6 +90,8 @@ def validate(config: Mapping[str, Any]) -> None:
     if config.get(name, 0) < 0:
       raise UserError(f"config.{name} is {config[name]}, must not be negative")
   if task == "pretrain":
+    if config["batch_size"] < 1:
+      raise UserError(f"config.batch_size is {config['batch_size']}, must be at least 1")
     known = options_of(config["method"].get("name", ""))
     for option in config["method"]:
       if option not in {"name", *known}:

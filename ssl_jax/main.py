@@ -63,7 +63,6 @@ def run(argv: list[str]) -> None:
   from ssl_jax import config as checks  # after the flags, so that --help does not wait for jax
 
   config = checks.resolve(*parse(argv))
-  workdir = WORKDIR.value or os.path.join("runs", pathlib.Path(config_argument(argv)).stem)
   import jax
 
   if COORDINATOR.value is not None:
@@ -73,9 +72,10 @@ def run(argv: list[str]) -> None:
                     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
   from ssl_jax import assess, train
   if config["task"] == "pretrain":
-    train.run(config, workdir, dry_run=DRY_RUN.value)
+    stem = pathlib.Path(config_argument(argv)).stem
+    train.run(config, WORKDIR.value or os.path.join("runs", stem), dry_run=DRY_RUN.value)
   else:
-    assess.run(config, workdir)
+    assess.run(config, WORKDIR.value)
 
 
 def main() -> None:

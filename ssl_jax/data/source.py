@@ -116,13 +116,20 @@ def open_source(spec: str, split: str, *, data_dir: str | os.PathLike | None = N
       skipped=Skipped(spec, len(records), max_unreadable))
 
 
+def divide(source: Source, count: int, seed: int) -> tuple[Source, Source]:
+  """At most `count` images drawn at random without replacement, and the rest; each in order."""
+  order = np.random.default_rng(seed).permutation(len(source))
+
+  def part(indices, which: str) -> Source:
+    return dataclasses.replace(
+        source, records=Chosen(source.records, np.sort(indices).tolist()),
+        fingerprint=f"{which} {count}, seed {seed}, of {source.fingerprint}")
+  return part(order[:count], "first"), part(order[count:], "after")
+
+
 def sample(source: Source, count: int, seed: int) -> Source:
   """At most `count` images of a source, drawn at random without replacement, in its order."""
-  if len(source) <= count:
-    return source
-  chosen = np.sort(np.random.default_rng(seed).permutation(len(source))[:count]).tolist()
-  return dataclasses.replace(source, records=Chosen(source.records, chosen),
-                             fingerprint=f"{count} of seed {seed} of {source.fingerprint}")
+  return source if len(source) <= count else divide(source, count, seed)[0]
 
 
 def _fingerprint(what: str, split: str, records: Records, class_names: tuple[str, ...]) -> str:
