@@ -38,7 +38,9 @@ def same_padding(size: tuple[int, int], kernel: int, stride: int) -> Padding:
 def conv(x: Array, kernel: Array, stride: int, padding: Padding) -> Array:
   """Cross-correlation of x f[B,H,W,C] with kernel f[k,k,C,D]: f[B,h,w,D]."""
   if kernel.shape[:2] == (1, 1) and padding == NO_PADDING:
-    return x[:, ::stride, ::stride] @ kernel[0, 0]
+    x = x[:, ::stride, ::stride]
+    # Two-dimensional, so that the derivative by the kernel is a plain matrix product as well.
+    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
   return _conv(x, kernel, stride, padding)
 
 

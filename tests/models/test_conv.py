@@ -3,6 +3,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ssl_jax.models.conv import conv, lax_conv, max_pool, same_padding, symmetric_padding
 
@@ -94,3 +95,16 @@ def test_low_precision_gradients_are_added_in_float32():
   got, wanted = gradient(*low), gradient(*[np.asarray(a, np.float32) for a in low])
   assert got.dtype == jax.numpy.bfloat16
   np.testing.assert_allclose(np.asarray(got, np.float32), wanted, rtol=0.01, atol=0.05)
+
+
+def test_the_chunks_of_a_sharded_batch_stay_where_they_are():
+  x, kernel, dy = draw((128, 6, 6, 3)), draw((3, 3, 3, 4), seed=1), draw((128, 6, 6, 4), seed=2)
+  def gradient(x, dy):
+    return jax.vjp(lambda w: conv(x, w, 1, ((1, 1), (1, 1))), kernel)[1](dy)[0]
+  mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+  rows = NamedSharding(mesh, PartitionSpec("data"))
+  compiled = jax.jit(gradient, in_shardings=(rows, rows)).lower(x, dy).compile()
+  moved = [c for c in ("all-gather", "all-to-all", "collective-permute") if c in compiled.as_text()]
+  assert not moved
+  one = jax.jit(gradient)(x, dy)
+  np.testing.assert_allclose(compiled(*jax.device_put((x, dy), rows)), one, atol=1e-3)
