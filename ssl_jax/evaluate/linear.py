@@ -11,8 +11,8 @@ from ssl_jax.evaluate.logistic import EXACT, Linear, descend, principal_axes
 from ssl_jax.losses import accuracy
 from ssl_jax.types import Array
 
-# Penalties that are tried, for features of unit variance on average: between the smallest, which
-# a thousand labels hardly notice, and the largest, under which ten thousand are not learnt.
+# Penalties that are tried, for features of unit variance on average. Raw pixels and encoders on
+# 10,000 images of Fashion-MNIST choose from 30 to 300; the grids reach beyond on both sides.
 GRID = tuple(float(v) for v in 10 ** np.linspace(0.5, 4.0, 8))
 FEW_GRID = tuple(float(v) for v in 10 ** np.linspace(-1.0, 3.5, 10))
 FOLDS = 5
@@ -46,9 +46,10 @@ def linear_probe(train: tuple[Array, Array], test: tuple[Array, Array], *, num_c
     raise UserError(f"validation={validation} of {len(y)} labelled images leaves nothing to fit or "
                     "to judge; give more images")
   order = jax.random.permutation(jax.random.key(seed), len(y))
-  top1, l2, judged = _probe(x, y, *map(jnp.asarray, test), jnp.asarray(sorted(grid)), order,
-                            num_classes=num_classes, held=held)
-  return {"top1": float(top1), "l2": float(l2), "validation_top1": float(judged)}
+  grid = sorted(grid)
+  top1, best, judged = _probe(x, y, *map(jnp.asarray, test), jnp.asarray(grid), order,
+                              num_classes=num_classes, held=held)
+  return {"top1": float(top1), "l2": grid[int(best)], "validation_top1": float(judged)}
 
 
 def few_label_probe(train: tuple[Array, Array], test: tuple[Array, Array], *, num_classes: int,
@@ -105,7 +106,7 @@ def _probe(x, y, test_x, test_y, grid, order, *, num_classes, held):
   start = jax.tree.map(lambda v: v[best][None], (tried.kernel, tried.bias, tried.loss))
   final = descend(z, y, grid[best][None], num_classes=num_classes,
                   start=Linear(*start, tried.iterations))
-  return accuracy(final.logits(to_axes(test_x))[0], test_y), grid[best], judged[best]
+  return accuracy(final.logits(to_axes(test_x))[0], test_y), best, judged[best]
 
 
 @partial(jax.jit, static_argnames=("num_classes", "folds"))

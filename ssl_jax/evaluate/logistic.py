@@ -186,14 +186,17 @@ def _two_loops(gradient: Array, steps: Array, changes: Array, precondition: Arra
   """L-BFGS's estimate of the inverse Hessian times the gradient; empty pairs have no effect."""
   curvatures = jax.vmap(_dot)(steps, changes)  # [M, P]
   rho = jnp.where(curvatures > 0, 1.0 / jnp.maximum(curvatures, 1e-30), 0.0)
-  q, alphas = gradient, []
-  for m in range(HISTORY):
-    alphas.append(rho[m] * _dot(steps[m], q))
-    q = q - alphas[m][:, None] * changes[m]
-  scale = _dot(changes[0], precondition * changes[0])
-  q = precondition * q * jnp.where(rho[0] > 0, curvatures[0] / jnp.maximum(scale, 1e-30),
-                                   1.0)[:, None]
-  for m in reversed(range(HISTORY)):
-    beta = rho[m] * _dot(changes[m], q)
-    q = q + steps[m] * (alphas[m] - beta)[:, None]
-  return q
+
+  def backward(q, pair):
+    step, change, r = pair
+    alpha = r * _dot(step, q)
+    return q - alpha[:, None] * change, alpha
+
+  def forward(q, pair):
+    step, change, r, alpha = pair
+    return q + step * (alpha - r * _dot(change, q))[:, None], None
+
+  q, alphas = jax.lax.scan(backward, gradient, (steps, changes, rho))
+  latest = curvatures[0] / jnp.maximum(_dot(changes[0], precondition * changes[0]), 1e-30)
+  q = precondition * q * jnp.where(rho[0] > 0, latest, 1.0)[:, None]
+  return jax.lax.scan(forward, q, (steps, changes, rho, alphas), reverse=True)[0]

@@ -41,10 +41,12 @@ def test_the_test_labels_choose_nothing():
   assert blind["top1"] < 25
 
 
-def test_noise_asks_for_a_strong_penalty():
-  x, y = clusters(200, noise=30.0)
-  grid = (1e-2, 1e3)
-  assert linear_probe((x, y), TEST, num_classes=4, grid=grid)["l2"] == 1e3
+def test_more_features_than_images_ask_for_a_strong_penalty():
+  data = [clusters(n, F=100, noise=4.0, seed=n) for n in (120, 1000)]
+  free, held, chosen = (linear_probe(*data, num_classes=4, grid=grid)
+                        for grid in ((0.1,), (300.0,), (0.1, 300.0)))
+  assert held["top1"] > free["top1"] + 2
+  assert chosen["l2"] == 300 and chosen["top1"] == pytest.approx(held["top1"], abs=0.11)
 
 
 def test_images_without_label_are_left_out():
@@ -60,17 +62,16 @@ def test_a_few_labels_are_worse_than_all_and_better_than_chance():
   assert 0 < few["top1_std"] < 20
 
 
-def test_a_few_labels_are_really_all_that_is_seen():
-  """Every label but those of one image per pair is wrong: a probe that sees more would fail."""
-  x, y = clusters(40, noise=0.01)
-  alone = few_label_probe((x, y), TEST, num_classes=4, per_class=10, draws=1)
-  again = few_label_probe((np.concatenate([x, 1e3 + x]), np.concatenate([y, np.full(40, -1)])),
-                          TEST, num_classes=4, per_class=10, draws=1)
-  assert alone["top1"] == pytest.approx(again["top1"], abs=0.26)
+def test_images_that_are_not_drawn_are_not_seen():
+  x, y = clusters(20)
+  few = few_label_probe((x, y), TEST, num_classes=4, per_class=5, draws=4)
+  more = np.concatenate([x, 1e3 + x]), np.concatenate([y, np.full(20, -1)])
+  got = few_label_probe(more, TEST, num_classes=4, per_class=5, draws=4)
+  assert got["top1"] == pytest.approx(few["top1"], abs=0.26)
 
 
 def test_draws_follow_the_seed():
-  once, again, other = (few_label_probe(TRAIN, TEST, num_classes=4, per_class=3, draws=2, seed=s)
+  once, again, other = (few_label_probe(TRAIN, TEST, num_classes=4, per_class=5, draws=4, seed=s)
                         for s in (0, 0, 1))
   assert once == again != other
 

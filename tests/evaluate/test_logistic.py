@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from ssl_jax.evaluate import logistic_regression
 
@@ -13,7 +14,7 @@ def clusters(N, F, C, seed=0, spread=2.0):
   """Overlapping classes with an ill-conditioned, uncentred covariance."""
   generator = np.random.default_rng(seed)
   labels = generator.integers(0, C, N)
-  scales = np.geomspace(3, 0.01, F)
+  scales = np.geomspace(3, 0.1, F)
   x = (generator.normal(size=(C, F))[labels] + spread * generator.normal(size=(N, F))) * scales + 2
   return x.astype(np.float32), labels.astype(np.int32)
 
@@ -28,15 +29,16 @@ def objective(x, y, kernel, bias, l2, weights=1.0):
 L2 = (0.1, 3.0, 100.0)
 
 
-@pytest.mark.parametrize("N,F,C", [(300, 10, 4), (30, 60, 3), (200, 5, 2)])
+@pytest.mark.parametrize("N,F,C", [(200, 10, 4), (30, 60, 3), (200, 5, 2)])
 def test_it_is_scikit_learns_solution(N, F, C):
   x, y = clusters(N, F, C)
   found = logistic_regression(x, y, jnp.array(L2), num_classes=C)
   for i, l2 in enumerate(L2):
     # Two classes are two rows of scores here and one there: with a penalty on both rows the same
     # model costs half, which C doubled undoes.
-    peer = LogisticRegression(C=(2 if C == 2 else 1) / l2, tol=1e-8, max_iter=5000).fit(
-        x.astype(np.float64), y)
+    with threadpool_limits(1):  # on busy cores its threads wait for each other
+      peer = LogisticRegression(C=(2 if C == 2 else 1) / l2, tol=1e-7, max_iter=3000).fit(
+          x.astype(np.float64), y)
     kernel, bias = peer.coef_.T, peer.intercept_
     if C == 2:
       kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
