@@ -3,8 +3,9 @@
     python -m ssl_jax.main --config configs/quickstart.py
 """
 
-from configs import common
 from ml_collections import ConfigDict
+
+from configs import common
 
 
 def get_config() -> ConfigDict:

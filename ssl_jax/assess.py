@@ -7,10 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from etils import epath
 
-from ssl_jax import __version__, build, data, describe
+from ssl_jax import build, data, describe
 from ssl_jax.augment.views import batched
 from ssl_jax.checkpoint import load_encoder
 from ssl_jax.config import config_hash
@@ -91,6 +90,17 @@ def scores(train: Features, test: Features, num_classes: int, settings: Mapping[
   }
 
 
+def protocol(settings: Mapping[str, Any]) -> dict[str, str]:
+  """What the figures of `scores` are, in words."""
+  few = settings["few_per_class"]
+  return {
+      "knn": f"cosine, k={settings['knn_k']}, votes exp(s/{settings['knn_temperature']})",
+      "linear": "logistic regression on features of unaugmented images, its L2 penalty chosen on "
+                "20 % of the training images, fitted again to all",
+      "few_label": f"the same on {few} labels per class, the penalty by 5-fold cross-validation "
+                   f"among them, mean of {settings['few_draws']} draws"}
+
+
 def final(backbone, variables, preprocessing: Mapping[str, Any], train: data.Source,
           test: data.Source, config: Mapping[str, Any]) -> dict[str, Any]:
   """The figures of a run's end, with a random encoder and raw pixels beside them.
@@ -103,7 +113,8 @@ def final(backbone, variables, preprocessing: Mapping[str, Any], train: data.Sou
   def judge(train_features, test_features):
     return scores(train_features, test_features, classes, settings, seed)
 
-  results = judge(*(examiner.features(variables, s) for s in (train, test)))
+  results = {"protocol": protocol(settings)} | judge(
+      *(examiner.features(variables, s) for s in (train, test)))
   if settings["baselines"]:
     size = preprocessing["size"]
     blank = jax.jit(lambda key: backbone.init(key, jnp.zeros((1, size, size, 3)), train=False))(
@@ -133,15 +144,14 @@ def run(config: Mapping[str, Any], workdir: str | None) -> None:
     raise UserError(f"{workdir} holds results already; name another --workdir")
   train, test = (build.open_split(config, which) for which in ("train_split", "test_split"))
   if not train.class_names:
-    raise UserError(f"{config['data']} has no labels to judge by; use data with one folder per class")
+    raise UserError(f"{config['data']} has no labels to judge by; use data with a folder per class")
   workdir.mkdir(parents=True, exist_ok=True)
   write_json(workdir / "config.json", config)
   results = TASKS[config["task"]](config, workdir, saved, train, test)
   write_json(workdir / "results.json", results | {
       "task": config["task"], "init": config["init"], "step": saved.meta["step"],
       "data": config["data"], "seed": config["seed"], "config_hash": config_hash(config),
-      "devices": describe.devices(make_mesh()),
-      "versions": {"ssl_jax": __version__, "jax": jax.__version__}})
+      **describe.provenance(make_mesh())})
   print(", ".join(f"{task} {name} {score:.2f}" for task, figures in results.items()
                   for name, score in figures.items() if name.startswith("top")))
   print(f"results: {workdir}/results.json")
@@ -160,7 +170,7 @@ def knn_task(config: Mapping[str, Any], workdir: epath.Path, saved, train: data.
 
 def linear_task(config: Mapping[str, Any], workdir: epath.Path, saved, train: data.Source,
                 test: data.Source) -> dict[str, Any]:
-  """The augmented SGD probe of a paper; its learning rate is chosen on a part of the train split."""
+  """A paper's augmented SGD probe; a part of the train split chooses its learning rate."""
   recipe, preprocessing = RECIPES[config["recipe"]], saved.meta["preprocessing"]
   seed, batch_size = config["seed"], config["batch_size"] or recipe.batch_size
   canvas = preprocessing["canvas"]

@@ -91,7 +91,9 @@ def canvas_for(config: Mapping[str, Any], source: data.Source) -> int:
 def training_views(group: Mapping[str, Any]) -> Callable[[Array, Batch], Views]:
   """The `views(key, batch)` of a config's `views` group: "a" and "b", or "a" alone."""
   name, options = split_name(group, "preset")
-  views = preset(name, **{k: v for k, v in options.items() if k not in ("evaluation", "proportion")})
+  for theirs in ("evaluation", "proportion"):
+    options.pop(theirs, None)
+  views = preset(name, **options)
   if len(views) == 2:
     return pair(*views)
   only = batched(views[0])

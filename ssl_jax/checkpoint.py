@@ -91,8 +91,8 @@ class Checkpoints:
           state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()))
     except Exception as error:  # orbax raises many types for a damaged or foreign file
       raise UserError(
-          f"checkpoint {self.folder / str(step)} cannot be read ({_first_line(error)}); delete that "
-          "folder to resume from the one before it, or name another --workdir") from error
+          f"checkpoint {self.folder / str(step)} cannot be read ({_first_line(error)}); delete "
+          "that folder to resume from the one before it, or name another --workdir") from error
     state = TrainState(**items["state"])
     return state._replace(key=jax.random.wrap_key_data(state.key)), items["data"]
 

@@ -26,7 +26,8 @@ COMMON = {
 }
 PRETRAIN = COMMON | {
     "canvas": int, "loader_threads": int, "loader_workers": int,
-    "resident": ("auto", "yes", "no"), "resident_limit_mb": int, "batch_size": int, **_duration("total"),
+    "resident": ("auto", "yes", "no"), "resident_limit_mb": int,
+    "batch_size": int, **_duration("total"),
     "method": OPTIONS, "model": OPTIONS, "views": OPTIONS, "optimizer": OPTIONS,
     "schedule": {"name": ("cosine", "cosine_by_epoch", "steps", "constant"), "base_lr": float,
                  "scaling": str, "boundaries_percent": tuple, "factor": float,

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import jaxlib
 from rich.console import Console
 from rich.table import Table
 
+from ssl_jax import __version__
 from ssl_jax.data import Source
 
 LOW_STD = 0.02  # of l2-normalised features times sqrt(F); 1 when they spread over the sphere
@@ -17,6 +19,12 @@ INPUT_BOUND = 10.0  # percent of the time spent waiting for batches
 def devices(mesh) -> str:
   """Such as `8 x TPU v5e`."""
   return f"{mesh.size} x {mesh.devices.flat[0].device_kind}"
+
+
+def provenance(mesh) -> dict[str, Any]:
+  """What a figure depends on besides its config: hardware and versions."""
+  return {"devices": devices(mesh), "versions": {
+      "ssl_jax": __version__, "jax": jax.__version__, "jaxlib": jaxlib.__version__}}
 
 
 def start(config: Mapping[str, Any], parts, mesh, source: Source, resident: bool, state,
@@ -81,9 +89,9 @@ def finish(workdir: str, results: Mapping[str, Any]) -> None:
     for label in labels.values():
       table.add_column(label, justify="right")
     for name, row in rows.items():
-      cells = [f"{row[k]['top1']:.1f}" + (f" ± {row[k]['top1_std']:.1f}" if "top1_std" in row[k] else "")
-               for k in labels]
-      table.add_row(name.replace("_", " "), *cells)
+      knn, linear, few = (f"{row[k]['top1']:.1f}" for k in labels)
+      table.add_row(name.replace("_", " "), knn, linear,
+                    f"{few} ± {row['few_label']['top1_std']:.1f}")
     console.print(table)
   console.print(f"results: {workdir}/results.json   metrics: {workdir}/metrics.jsonl", markup=False)
   console.print(f"next: python -m ssl_jax.main --config configs/eval/linear.py "

@@ -14,7 +14,7 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where checkpoints and results go; the same again resumes. Default: "
     "runs/<name of the config>.")
 DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "Check, shard and compile; print parameters, FLOPs and memory; train nothing.")
+    "dry_run", False, "Check, shard, compile; print parameters, FLOPs and memory; train nothing.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, for many hosts.")
 PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.")
 PROCESS = flags.DEFINE_integer("process", None, "Number of this process, with --coordinator.")

@@ -82,10 +82,11 @@ def check_same_shapes(theirs, ours, where: str) -> None:
   wrong = sorted(k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k))
   if wrong:
     name = wrong[0]
+    matched = len(ours.keys() - set(wrong))
     raise UserError(
-        f"{where}: {len(ours) - len([k for k in wrong if k in ours])} of {len(ours)} tensors of the "
-        f"encoder match; the first that does not is {name}, {theirs.get(name, 'missing')} there "
-        f"and {ours.get(name, 'missing')} here; set config.model as that run did")
+        f"{where}: {matched} of {len(ours)} tensors of the encoder match; the first that does not "
+        f"is {name}, {theirs.get(name, 'missing')} there and {ours.get(name, 'missing')} here; set "
+        "config.model as that run did")
 
 
 def compile_step(step, state: TrainState, store: Batch, mesh: Mesh, batch: Batch):

@@ -11,7 +11,17 @@ import jax.numpy as jnp
 import optax
 
 from ssl_jax.types import (
-    Array, Batch, Method, Metrics, Monitor, Outputs, Params, Route, TrainState, Views)
+  Array,
+  Batch,
+  Method,
+  Metrics,
+  Monitor,
+  Outputs,
+  Params,
+  Route,
+  TrainState,
+  Views,
+)
 
 NO_MONITOR = Monitor(init=lambda key, outputs: (), update=lambda state, outputs: ((), {}))
 

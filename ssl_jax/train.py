@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from ssl_jax import __version__, assess, build, data, describe, program
+from ssl_jax import assess, build, data, describe, program
 from ssl_jax.checkpoint import METRIC, Checkpoints, encoder_of
 from ssl_jax.config import check_resumable, config_hash
 from ssl_jax.errors import UserError
@@ -99,8 +99,7 @@ def finish(config: Config, workdir: str, source: data.Source, parts: build.Parts
   """The evaluation at the end of a run, its results.json, and what to do next."""
   results = {"method": config["method"]["name"], "seed": config["seed"],
              "steps": parts.total_steps, "data": config["data"],
-             "config_hash": config_hash(config), "devices": describe.devices(mesh),
-             "versions": {"ssl_jax": __version__, "jax": jax.__version__}}
+             "config_hash": config_hash(config), **describe.provenance(mesh)}
   if config["evaluate"]["final"] and source.class_names:
     results |= assess.final(parts.method.network.backbone, encoder_of(state),
                             parts.meta["preprocessing"], source,
