@@ -6,35 +6,44 @@ from ssl_jax.errors import UserError, nearest
 from ssl_jax.models.names import choose
 from ssl_jax.models.resnet import ResNet
 
-# name -> (block, blocks of each stage). He et al. 2016, table 1; 200 from He et al. 2016b; 10 and
-# 14 for tests and laptops.
+# The CIFAR family of He et al. 2016, section 4.2: 6n + 2 layers in three stages, from 16 channels.
+SMALL = {"block": "basic", "widths": (16, 32, 64), "strides": (1, 2, 2), "stem_width": 16}
+
+# name -> attributes of ResNet. He et al. 2016, table 1, for 18 to 152; He et al. 2016b for 200;
+# 10 has one basic block in each of the four stages.
 RESNETS = {
-    "resnet10": ("basic", (1, 1, 1, 1)),
-    "resnet14": ("bottleneck", (1, 1, 1, 1)),
-    "resnet18": ("basic", (2, 2, 2, 2)),
-    "resnet34": ("basic", (3, 4, 6, 3)),
-    "resnet50": ("bottleneck", (3, 4, 6, 3)),
-    "resnet101": ("bottleneck", (3, 4, 23, 3)),
-    "resnet152": ("bottleneck", (3, 8, 36, 3)),
-    "resnet200": ("bottleneck", (3, 24, 36, 3)),
+    "resnet8": {**SMALL, "blocks": (1, 1, 1)},
+    "resnet14": {**SMALL, "blocks": (2, 2, 2)},
+    "resnet20": {**SMALL, "blocks": (3, 3, 3)},
+    "resnet10": {"block": "basic", "blocks": (1, 1, 1, 1)},
+    "resnet18": {"block": "basic", "blocks": (2, 2, 2, 2)},
+    "resnet34": {"block": "basic", "blocks": (3, 4, 6, 3)},
+    "resnet50": {"block": "bottleneck", "blocks": (3, 4, 6, 3)},
+    "resnet101": {"block": "bottleneck", "blocks": (3, 4, 23, 3)},
+    "resnet152": {"block": "bottleneck", "blocks": (3, 8, 36, 3)},
+    "resnet200": {"block": "bottleneck", "blocks": (3, 24, 36, 3)},
 }
 
 
 def make_backbone(name: str, **options) -> nn.Module:
-  """The backbone of that name; `options` are attributes of `ResNet`, and override its depth too.
+  """The backbone of that name; `options` are attributes of `ResNet` and win over the name's own.
 
-  For example `make_backbone("resnet50", width=2, padding="same", kernel_init="haiku")`, or
-  `make_backbone("resnet10", blocks=(1, 1, 1), widths=(32, 64, 128), strides=(1, 2, 2),
-  stem_width=32, stem="strided")` for a laptop.
+  For example `make_backbone("resnet50", width=2, padding="same", kernel_init="haiku")`, or, for a
+  laptop, `make_backbone("resnet8", width=2, stem="strided")`: see `ResNet` for all of them.
 
   Raises:
-    UserError: on an unknown name or option, with the nearest known.
+    UserError: on an unknown name or option, with the nearest known; on stages that disagree.
   """
-  block, blocks = choose("backbone", name, RESNETS)
+  attributes = choose("backbone", name, RESNETS)
   known = set(ResNet.__dataclass_fields__) - {"parent", "name"}
   for option in options:
     if option not in known:
       raise UserError(f"backbone: {name} has no option {option!r}; {nearest(option, known)}")
   # Configurations read from JSON bring lists, and a module must be hashable.
   options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-  return ResNet(**{"block": block, "blocks": blocks} | options)
+  module = ResNet(**attributes | options)
+  stages = {what: len(getattr(module, what)) for what in ("blocks", "widths", "strides")}
+  if len(set(stages.values())) > 1:
+    raise UserError(f"backbone: {name} with " + ", ".join(
+        f"{count} {what}" for what, count in stages.items()) + "; give one of each for every stage")
+  return module

@@ -35,6 +35,18 @@ def test_parameters_are_those_of_the_byol_paper(name, width, millions):
   assert round(count(byol) / 1e6) == millions
 
 
+@pytest.mark.parametrize(("name", "blocks"), [("resnet8", 1), ("resnet14", 2), ("resnet20", 3)])
+def test_the_cifar_family_has_the_kernels_of_its_paper(name, blocks):
+  """6n + 2 layers: the stem, 2n of each width and the classifier; and two projections here."""
+  kernels = [x for x in jax.tree.leaves(shapes(make_backbone(name, stem="small"), 32)["params"])
+             if x.ndim == 4]
+  three = [x.shape for x in kernels if x.shape[0] == 3]
+  assert len(kernels) - 2 == len(three) == 6 * blocks + 1
+  wanted = 27 * 16 + 9 * (2 * blocks * 16 ** 2 + sum(
+      (2 * blocks - 1) * w * w + w * w // 2 for w in (32, 64)))
+  assert sum(np.prod(s) for s in three) == wanted
+
+
 @pytest.mark.parametrize(("stem", "sizes"), [
     ("imagenet", (56, 28, 14, 7)), ("small", (224, 112, 56, 28)), ("strided", (112, 56, 28, 14))])
 @pytest.mark.parametrize("padding", ["torch", "same", "simclr"])
@@ -68,7 +80,8 @@ def test_width_scales_every_layer():
 
 def test_stride_two_lies_in_the_three_by_three():
   """v1.5, as in torchvision and BYOL's code: the 1x1 before it sees every pixel."""
-  module = make_backbone("resnet14", widths=(2, 2, 2, 2), stem_width=2, stem="small")
+  module = make_backbone("resnet50", blocks=(1, 1), widths=(2, 2), strides=(1, 2), stem_width=2,
+                         stem="small")
   v = module.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), False)
   _, state = module.apply(v, jnp.zeros((1, 16, 16, 3)), False, capture_intermediates=True,
                           mutable=["intermediates"])
@@ -134,6 +147,7 @@ def test_bfloat16_computes_low_and_keeps_high():
 @pytest.mark.parametrize(("what", "options", "message"), [
     ("resnet5", {}, "did you mean 'resnet50'"), ("resnet18", {"widht": 2}, "did you mean 'width'"),
     ("resnet18", {"stem": "smal"}, "did you mean 'small'"),
+    ("resnet18", {"widths": (8, 16)}, "4 blocks, 2 widths, 4 strides"),
     ("resnet18", {"padding": "tf"}, "known: same, simclr, torch")])
 def test_what_is_unknown_is_told_with_what_is_near(what, options, message):
   with pytest.raises(UserError, match=message):
