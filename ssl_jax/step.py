@@ -91,7 +91,7 @@ def train_step(method: Method, optimizer: optax.GradientTransformation,
   def step(state: TrainState, batch: Batch):
     (loss, (outputs, stats, target_stats, memory, metrics)), gradients = loss_and_gradients(
         method, state, batch)
-    gradient_norm = optax.global_norm(gradients)
+    gradient_norm = optax.tree.norm(gradients)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = jnp.asarray(method.decay(state.step), jnp.float32)

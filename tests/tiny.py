@@ -1,0 +1,108 @@
+"""Runs small enough for tests: real methods, presets and data; a network of two thin blocks."""
+
+import functools
+import pathlib
+import sys
+
+import jax
+import numpy as np
+
+sys.path.append(str(pathlib.Path(__file__).parent.parent))  # for `configs`
+
+from ssl_jax import build, config, data, program
+from ssl_jax.sharding import global_batch, make_mesh
+from ssl_jax.step import loss_and_gradients
+
+MODEL = {"name": "resnet10", "blocks": (1, 1), "widths": (8, 16), "strides": (1, 2),
+         "stem": "strided", "stem_width": 8}
+OPTIONS = {"moco_v1": {"queue": 48}, "moco_v2": {"queue": 48},
+           "byol": {"hidden": 32, "output": 16, "decay": 0.9}}
+PRESETS = {"supervised": "crop_flip"}  # the others have a preset of their own name
+
+# Compiling takes most of a test's time; what runs once need not be compiled well.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+def settings(method: str, **changes) -> dict:
+  """A checked config; `changes` are fields, or `group__field` of a group."""
+  from configs import common
+  raw = common.get_config()
+  raw.batch_size = 16
+  common.duration(raw, "total", steps=8)
+  raw.method = {"name": method, **OPTIONS.get(method, {})}
+  raw.model.update(MODEL)
+  raw.views = {"preset": PRESETS.get(method, method), "size": 16}
+  for name, value in changes.items():
+    *groups, leaf = name.split("__")
+    functools.reduce(lambda owner, group: owner[group], groups, raw)[leaf] = value
+  return config.resolve(raw)
+
+
+@functools.cache
+def images() -> data.Source:
+  return data.open_source("bundled:fashion_mnist_mini", "train[:200]")
+
+
+def parts(method: str, **changes) -> build.Parts:
+  return build.parts(settings(method, **changes), images())
+
+
+def host_batch(step: int = 0, size: int = 16, first: int = 0, last: int | None = None) -> dict:
+  """Rows `first` to `last` of a global batch of real images."""
+  rows = slice(first, last)
+  taken = np.arange(step * size, (step + 1) * size, dtype=np.int32)[rows] % len(stored()["label"])
+  return {name: values[taken] for name, values in stored().items()} | {"index": taken}
+
+
+@functools.cache
+def stored() -> dict:
+  return data.load_all(images(), 28)
+
+
+def first_state(parts: build.Parts, mesh, **changes):
+  return program.first_state({"batch_size": 16, "seed": 0, "init": "", **changes}, parts, mesh)
+
+
+def disturbed(state):
+  """A state in mid-run: the target no longer equals the online network, and the step is not 0.
+
+  The draws depend on no device, so every mesh sees the same state.
+  """
+  def moved(tree):
+    leaves, treedef = jax.tree.flatten(tree)
+    random = np.random.default_rng(1)
+    return jax.tree.unflatten(treedef, [
+        x + np.float32(0.05) * random.standard_normal(x.shape).astype(np.float32) for x in leaves])
+  return state._replace(step=state.step + 5, target_params=moved(state.target_params))
+
+
+@functools.cache
+def loss_and_gradients_on(mesh, method: str, first: int = 0, last: int | None = None):
+  """The loss and gradients of one step with the method's random views, on a mesh, as numpy.
+
+  Rows `first` to `last` of the batch are what this process brings.
+  """
+  made = parts(method)
+  state = disturbed(first_state(made, mesh))
+  batch = global_batch(mesh, host_batch(first=first, last=last))
+
+  def compute(state, batch):
+    (loss, _), gradients = loss_and_gradients(made.method, state, batch)
+    return loss, gradients
+
+  loss, gradients = jax.jit(compute, compiler_options=QUICK)(state, batch)
+  return float(loss), jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), gradients)
+
+
+def largest(tree) -> float:
+  return max(np.abs(x).max() for x in jax.tree.leaves(tree))
+
+
+def norm(gradients) -> float:
+  """The length of a tree of numpy arrays, summed in f64."""
+  return float(np.sqrt(sum(np.square(x, dtype=np.float64).sum()
+                           for x in jax.tree.leaves(gradients))))
+
+
+def mesh_of(devices: int):
+  return make_mesh(jax.devices()[:devices])
