@@ -83,4 +83,5 @@ def _cell(value: Any) -> str:
     return "-"
   if not isinstance(value, float):
     return f"{value:,}" if isinstance(value, int) else str(value)
-  return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"
+  digits = ",.0f" if abs(value) >= 1000 else ".1f" if abs(value) >= 10 else ".3g"
+  return format(value, digits)

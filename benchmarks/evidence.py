@@ -1,0 +1,200 @@
+"""Makes docs/results.md: every method on the bundled set and on full Fashion-MNIST.
+
+    python -m benchmarks.evidence [--suite S] [--method M] [--seed N] [--machine NAME] [--steps N]
+    python -m benchmarks.evidence --table
+
+Each run is the main command in a process of its own, and leaves a record of its figures in
+benchmarks/results/MACHINE. A run that was interrupted goes on from its last checkpoint, a run with
+a record is left out, and a record is void once the config says something else: the same command
+again does what is missing. The page is written anew from the records after each run; `--table`
+writes it and runs nothing. `--dry_run` says what would be run. On another machine, name it, so that
+its records stand beside the others: `--machine h200 --suite full_resnet18`.
+"""
+
+import argparse
+import datetime
+import importlib
+import json
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from benchmarks import results_page, timing
+from ssl_jax.config import config_hash, resolve
+
+ROOT = pathlib.Path(__file__).parent.parent
+RECORDS = ROOT / "benchmarks" / "results"
+RUNS = ROOT / "runs" / "evidence"
+PAGE = ROOT / "docs" / "results.md"
+METHODS = ("simclr", "moco_v1", "moco_v2", "byol", "supcon", "supervised")
+
+
+class Suite(NamedTuple):
+  """Runs that stand in one table.
+
+  Attributes:
+    title: Its heading.
+    config: A file of configs/, whose argument is a method.
+    data: The spec of the images.
+    seeds: One run of each method for each.
+  """
+
+  title: str
+  config: str
+  data: str
+  seeds: tuple[int, ...]
+
+
+SUITES = {
+    "bundled": Suite("Bundled images (10,000), the quickstart's network and budget",
+                     "fashion", "bundled:fashion_mnist_mini", (0, 1, 2)),
+    "full": Suite("Full Fashion-MNIST (60,000 images), the same network and number of steps",
+                  "fashion", "tfds:fashion_mnist", (0,)),
+    "full_resnet18": Suite("Full Fashion-MNIST, ResNet-18, 100 epochs, on an accelerator",
+                           "fashion_r18", "tfds:fashion_mnist", (0,)),
+}
+
+
+class Job(NamedTuple):
+  """One run: which it is, the fields that its command sets, and the hash of its config."""
+
+  suite: str
+  method: str
+  seed: int
+  fields: dict[str, Any]
+  config_hash: str
+
+  @property
+  def name(self) -> str:
+    return f"{self.suite}-{self.method}-{self.seed}"
+
+
+def job(suite: str, method: str, seed: int, total_steps: int | None = None) -> Job:
+  """The run of a method in a suite; the hash is that which the run itself will tell."""
+  chosen = SUITES[suite]
+  # Pixels and the random encoder are the same for all methods: SimCLR's run has them.
+  fields = {"data": chosen.data, "seed": seed, "evaluate.baselines": method == "simclr",
+            "eval_every_percent": 0.0, "tensorboard": False}
+  if total_steps:
+    fields["total_steps"] = total_steps
+  config = importlib.import_module(f"configs.{chosen.config}").get_config(method)
+  for name, value in fields.items():
+    owner = config
+    for part in name.split(".")[:-1]:
+      owner = owner[part]
+    owner[name.split(".")[-1]] = value
+  return Job(suite, method, seed, fields, config_hash(resolve(config, tuple(fields))))
+
+
+def jobs(suites, methods, seeds=None, total_steps=None) -> Iterator[Job]:
+  """All runs, those of one seed together, so that an interrupted hour has compared the methods."""
+  for suite in suites:
+    for seed in seeds or SUITES[suite].seeds:
+      for method in methods:
+        yield job(suite, method, seed, total_steps)
+
+
+def command(this: Job) -> list[str]:
+  """What follows `python`."""
+  return ["-m", "ssl_jax.main", f"--config=configs/{SUITES[this.suite].config}.py:{this.method}",
+          f"--workdir=runs/evidence/{this.name}-{this.config_hash}",
+          *(f"--config.{name}={value}" for name, value in this.fields.items())]
+
+
+def record_of(this: Job, folder: pathlib.Path) -> dict[str, Any] | None:
+  """The record of a run, if there is one and it is of this config."""
+  path = folder / f"{this.name}.json"
+  record = json.loads(path.read_text()) if path.exists() else {}
+  return record if record.get("config_hash") == this.config_hash else None
+
+
+def train_seconds(workdir: pathlib.Path, batch_size: int) -> float:
+  """The seconds that the rows of metrics.jsonl took: steps and compilation, no evaluation."""
+  rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  seconds, before = 0.0, 0
+  for row in rows:
+    if "images_per_second" in row:
+      seconds += (row["step"] - before) * batch_size / max(row["images_per_second"], 1e-9)
+      before = row["step"]
+  return seconds
+
+
+def run(this: Job, folder: pathlib.Path) -> dict[str, Any]:
+  """Runs one, or goes on with it, and keeps its record."""
+  workdir = RUNS / f"{this.name}-{this.config_hash}"
+  resumed = (workdir / "metrics.jsonl").exists()
+  start = time.perf_counter()
+  if not (workdir / "results.json").exists():
+    subprocess.run([sys.executable, *command(this)], check=True, cwd=ROOT)
+  seconds = time.perf_counter() - start
+  results = json.loads((workdir / "results.json").read_text())
+  if results["config_hash"] != this.config_hash:
+    raise SystemExit(f"error: {workdir} ran config {results['config_hash']}, not "
+                     f"{this.config_hash}; remove that folder")
+  config = json.loads((workdir / "config.json").read_text())
+  record = {
+      "suite": this.suite, "method": this.method, "seed": this.seed, "data": results["data"],
+      "config_hash": this.config_hash, "steps": results["steps"],
+      "batch_size": config["batch_size"], "command": " ".join(["python", *command(this)]),
+      "protocol": {name: config["evaluate"][name] for name in (
+          "knn_k", "knn_temperature", "few_per_class", "few_draws")},
+      "train_seconds": round(train_seconds(workdir, config["batch_size"]), 1),
+      # of a run that was interrupted, only the last part was timed
+      "seconds": None if resumed else round(seconds, 1),
+      "hardware": hardware(results["devices"]), "versions": results["versions"],
+      "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+      "results": {name: results[name] for name in ("linear", "knn", "few_label", "baselines")
+                  if name in results}}
+  timing.write(folder / f"{this.name}.json", record)
+  return record
+
+
+def hardware(devices: str) -> str:
+  """The devices of a run, and the processor where they are nothing else."""
+  return timing.processor() if devices.endswith("x cpu") else devices
+
+
+def write_page(folder: pathlib.Path, page: pathlib.Path) -> None:
+  """Writes the page from the records of all machines, each in a folder of its own."""
+  records = [json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))]
+  page.write_text(results_page.render(
+      records, {name: suite.title for name, suite in SUITES.items()}, METHODS))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--suite", action="append", choices=list(SUITES),
+                      help="may be repeated; bundled and full by default")
+  parser.add_argument("--method", action="append", choices=METHODS, help="all by default")
+  parser.add_argument("--seed", action="append", type=int, help="the suite's by default")
+  parser.add_argument("--steps", type=int, help="another length, for a trial: no record is kept")
+  parser.add_argument("--machine", default="cpu", help="the folder of its records")
+  parser.add_argument("--table", action="store_true", help="write the page and run nothing")
+  parser.add_argument("--dry_run", action="store_true", help="say what would be run")
+  arguments = parser.parse_args()
+  folder = RUNS / "trial" if arguments.steps else RECORDS
+  page = folder / "results.md" if arguments.steps else PAGE
+  records = folder / arguments.machine
+  wanted = [] if arguments.table else list(jobs(
+      arguments.suite or ("bundled", "full"), arguments.method or METHODS, arguments.seed,
+      arguments.steps))
+  missing = [this for this in wanted if record_of(this, records) is None]
+  if wanted:
+    print(f"{len(wanted)} runs, {len(wanted) - len(missing)} of them recorded", flush=True)
+  if arguments.dry_run:
+    print("\n".join(" ".join(["python", *command(this)]) for this in missing))
+    return
+  for number, this in enumerate(missing, 1):
+    print(f"== {number} of {len(missing)}: {this.name}", flush=True)
+    run(this, records)
+    write_page(folder, page)
+  if not missing:
+    write_page(folder, page)
+  print(f"written: {page}")
+
+
+if __name__ == "__main__":
+  main()

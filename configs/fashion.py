@@ -1,0 +1,40 @@
+"""Every method at the quickstart's budget: the runs of docs/results.md.
+
+    python -m ssl_jax.main --config configs/fashion.py:byol
+    python -m ssl_jax.main --config configs/fashion.py:byol --config.data=tfds:fashion_mnist
+
+The argument names a method: simclr (as in the quickstart), moco_v1, moco_v2, byol, supcon or
+supervised. Network, views, batch and length are the quickstart's for all of them; what a method
+needs beside that is below. The epochs are those of the bundled images: on the full set the number
+of steps stays, so that a run costs the same.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, quickstart
+
+# Rates of the target network and lengths of the queue are for runs of some hundred steps: the
+# papers' 0.99 to 0.999 would leave the target where it started, and their queue of 65,536 would
+# hold each image six times.
+METHODS = {
+    "simclr": None,
+    "moco_v1": {"temperature": 0.2, "queue": 4096, "decay": 0.97, "output": 64},
+    "moco_v2": {"temperature": 0.2, "queue": 4096, "decay": 0.97, "hidden": 256, "output": 64},
+    "byol": {"decay": 0.95, "hidden": 256, "output": 64},
+    "supcon": {"temperature": 0.1, "base_temperature": 0.07, "hidden": 256, "output": 64},
+    "supervised": {},
+}
+BUNDLED = 10_000  # training images of bundled:fashion_mnist_mini
+
+
+def get_config(method: str = "simclr") -> ConfigDict:
+  config = quickstart.get_config()
+  if method not in METHODS:
+    raise ValueError(f"config argument {method!r} is not known; write one of {', '.join(METHODS)}")
+  steps = config.total_steps or int(config.total_epochs * (BUNDLED // config.batch_size))
+  common.duration(config, "total", steps=steps)
+  if METHODS[method] is not None:
+    config.method = ConfigDict({"name": method} | METHODS[method])
+  if method in ("moco_v1", "moco_v2"):
+    config.model.norm_group = config.batch_size // 8  # the papers' 8 devices
+  return config
