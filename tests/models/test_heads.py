@@ -18,7 +18,8 @@ X = np.random.default_rng(0).normal(size=(16, 12)).astype(np.float32)
 
 
 def shapes(head):
-  return jax.tree.map(jnp.shape, head.init(jax.random.key(0), X, True)["params"])
+  variables = jax.eval_shape(lambda: head.init(jax.random.key(0), X, True))
+  return jax.tree.map(jnp.shape, variables["params"])
 
 
 def test_the_heads_have_the_parameters_of_their_papers():
