@@ -1,13 +1,15 @@
 """The pretraining loop: data -> step -> log -> checkpoint -> evaluate."""
 
+import contextlib
 import json
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 from etils import epath
+from jax.experimental import multihost_utils
 
 from ssl_jax import assess, build, data, describe, program
 from ssl_jax.checkpoint import METRIC, Checkpoints, encoder_of
@@ -66,8 +68,7 @@ def loop(config: Config, workdir: str, source: data.Source, parts: build.Parts, 
       batches.set_state(position)
     start = int(state.step)
     examine = online_evaluation(config, parts, source)
-    stop = stop_signal()
-    with Logbook(workdir, total_steps=total, batch_size=config["batch_size"], first_step=start,
+    with stop_signal() as asked_to_stop, Logbook(workdir, total_steps=total, batch_size=config["batch_size"], first_step=start,
                  tensorboard=config["tensorboard"], active=jax.process_index() == 0) as log:
       if start:
         log.say(f"resumed {workdir} at step {start} of {total}")
@@ -85,10 +86,11 @@ def loop(config: Config, workdir: str, source: data.Source, parts: build.Parts, 
         if is_due(done, every["eval_every"]) and done < total:
           scores = examine(state)
           log.score(done, scores)
-        if is_due(done, every["checkpoint_every"]) or scores or done == total or stop.is_set():
+        stop = asked_to_stop(done)
+        if is_due(done, every["checkpoint_every"]) or scores or done == total or stop:
           checkpoints.save(state, batches.get_state(), parts.meta | {"config": dict(config)},
                            scores if METRIC in scores else None)
-        if stop.is_set() and done < total:
+        if stop and done < total:
           log.say(f"stopped by a signal after step {done}; the same command goes on from there")
           break
   return state
@@ -172,12 +174,24 @@ def is_due(step: int, every: int) -> bool:
   return every > 0 and step % every == 0
 
 
-def stop_signal() -> threading.Event:
-  """An event that SIGTERM sets, where signals can be caught."""
-  event = threading.Event()
-  if threading.current_thread() is threading.main_thread():
-    signal.signal(signal.SIGTERM, lambda *_: event.set())
-  return event
+@contextlib.contextmanager
+def stop_signal() -> Iterator[Callable[[int], bool]]:
+  """Gives `asked(step)`: whether SIGTERM came, to this or any other process of the run.
+
+  Every process gets the same answer at a step, since all must take part in the last save.
+  """
+  if jax.process_count() > 1:
+    # JAX's own handler has been listening since the processes met.
+    yield multihost_utils.reached_preemption_sync_point
+  elif threading.current_thread() is threading.main_thread():
+    event = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+      yield lambda step: event.is_set()
+    finally:
+      signal.signal(signal.SIGTERM, before)
+  else:  # only the main thread can catch signals
+    yield lambda step: False
 
 
 def profile(config: Config, workdir: str, steps_run: int) -> None:

@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import sys
+import time
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 sys.path.append(str(pathlib.Path(__file__).parent.parent))  # for `configs`
 
 from ssl_jax import build, config, data, program
+from ssl_jax.methods import METHODS  # noqa: F401
 from ssl_jax.sharding import global_batch, make_mesh
 from ssl_jax.step import loss_and_gradients
 
@@ -17,6 +19,9 @@ MODEL = {"name": "resnet10", "blocks": (1, 1), "widths": (8, 16), "strides": (1,
          "stem": "strided", "stem_width": 8}
 OPTIONS = {"moco_v1": {"queue": 48}, "moco_v2": {"queue": 48},
            "byol": {"hidden": 32, "output": 16, "decay": 0.9}}
+FILES = {"simclr": "simclr_r50_imagenet", "moco_v1": "mocov1_r50_imagenet",
+         "moco_v2": "mocov2_r50_imagenet", "byol": "byol_r50_imagenet",
+         "supcon": "supcon_r50_cifar10", "supervised": "supervised_r50_imagenet"}
 PRESETS = {"supervised": "crop_flip"}  # the others have a preset of their own name
 
 # Compiling takes most of a test's time; what runs once need not be compiled well.
@@ -106,3 +111,27 @@ def norm(gradients) -> float:
 
 def mesh_of(devices: int):
   return make_mesh(jax.devices()[:devices])
+
+
+def flags(workdir, method: str, *more: str) -> list[str]:
+  """The command's arguments for a run like `settings(method)`, on the first 200 images."""
+  model = [f"--config.model.{name}={value}" for name, value in MODEL.items()]
+  options = [f"--config.method.{name}={value}" for name, value in OPTIONS.get(method, {}).items()]
+  return [f"--config=configs/{FILES[method]}.py:small", f"--workdir={workdir}",
+          "--config.train_split=train[:200]", "--config.test_split=test[:100]",
+          "--config.batch_size=16", "--config.total_steps=8", "--config.views.size=16",
+          "--config.log_every_steps=1", "--config.model.norm_group=0", *model, *options, *more]
+
+
+def command(workdir, method: str, *more: str) -> list[str]:
+  return ["-m", "ssl_jax.main", *flags(workdir, method, *more)]
+
+
+def wait_until(condition, processes, seconds: float = 200) -> None:
+  """Waits for a condition that running processes bring about."""
+  deadline = time.monotonic() + seconds
+  while not condition():
+    for process in processes:
+      assert process.poll() is None, process.communicate()[1][-3000:]
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
