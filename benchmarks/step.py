@@ -40,8 +40,8 @@ def settings(batch: int, small: bool) -> dict:
   made = simclr_r50_imagenet.get_config("small" if small else "")
   made.batch_size = batch
   if small:
-    made.views.size = 16
-    made.model.update({"widths": (4, 4, 4), "stem_width": 4})
+    made.views.update({"size": 16, "strength": 0.0, "blur": 0.0})
+    made.model.update({"blocks": (1,), "widths": (4,), "strides": (2,), "stem_width": 4})
   return config.resolve(made)
 
 
