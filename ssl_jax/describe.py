@@ -13,6 +13,7 @@ from ssl_jax.data import Source
 
 LOW_STD = 0.02  # of l2-normalised features times sqrt(F); 1 when they spread over the sphere
 PINNED = 0.01  # share of the chance loss within which a loss has learnt nothing
+PATIENCE = 100  # steps that a loss may be pinned
 INPUT_BOUND = 10.0  # percent of the time spent waiting for batches
 
 
@@ -64,18 +65,48 @@ def size(tree) -> int:
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def alarms(values: Mapping[str, float], parts) -> Iterator[str]:
-  """Warnings about a row of metrics."""
-  if values["feature_std"] < LOW_STD:
-    yield (f"warning: the features collapse (feature_std {values['feature_std']:.4f}, healthy near "
-           "1); lower the learning rate, or raise the target's decay or the batch")
-  chance = parts.method.chance
-  if chance and abs(values["loss"] - chance) < PINNED * chance:
-    yield (f"warning: the loss {values['loss']:.3f} is that of chance ({chance:.3f}); fine in the "
-           "first steps, later it means that nothing is learnt")
-  if values["skipped"]:
-    yield (f"warning: {values['skipped']:.0f} updates were skipped because loss or gradients were "
-           "not finite; lower the learning rate or set config.optimizer.clip_norm")
+class Alarms:
+  """Warnings about rows of metrics, each said once.
+
+  Args:
+    chance: The loss of a network that knows nothing, or None.
+  """
+
+  def __init__(self, chance: float | None):
+    self._chance = chance
+    self._pinned_since = None
+    self._said = set()
+
+  def __call__(self, step: int, values: Mapping[str, float]) -> list[str]:
+    """The lines that a row of metrics gives cause for and that were not said yet."""
+    new = {kind: line for kind, line in self._causes(step, values) if kind not in self._said}
+    self._said |= new.keys()
+    return [f"warning: {line}" for line in new.values()]
+
+  def _causes(self, step, values):
+    if values["feature_std"] < LOW_STD:
+      yield "collapse", (
+          f"the features collapse (feature_std {values['feature_std']:.4f}, healthy near 1); lower "
+          "the learning rate, or raise the target's decay or the batch")
+    if values["skipped"]:
+      yield "skipped", (
+          f"{values['skipped']:.0f} updates were left out, their loss or gradients not finite; "
+          "lower the learning rate or set config.optimizer.clip_norm")
+    if values["data_wait_percent"] > INPUT_BOUND and step > 1:
+      yield "input", (
+          f"{values['data_wait_percent']:.0f} % of the time goes into waiting for images; set "
+          "config.loader_workers, or config.resident=yes if they fit on the device")
+    if not self._pinned(values["loss"]):
+      self._pinned_since = None
+    elif self._pinned_since is None:
+      self._pinned_since = step
+    elif step - self._pinned_since >= PATIENCE:
+      yield "chance", (
+          f"the loss has been that of chance ({self._chance:.3f}) for {step - self._pinned_since} "
+          "steps: nothing is learnt; change the learning rate or the temperature")
+
+  def _pinned(self, loss: float) -> bool:
+    return self._chance is not None and abs(loss - self._chance) < PINNED * self._chance
 
 
 def finish(workdir: str, results: Mapping[str, Any]) -> None:

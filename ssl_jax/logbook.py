@@ -75,25 +75,30 @@ class Logbook:
     """Moves the progress bar."""
     self._progress.update(self._task, completed=step)
 
-  def row(self, step: int, metrics: dict[str, float], data_wait: float) -> None:
+  def row(self, step: int, metrics: dict[str, float], data_wait: float) -> dict[str, float]:
     """Adds a row of training metrics, with the speed since the last one.
 
     Args:
       step: Steps done.
       metrics: Numbers by name.
       data_wait: Seconds spent waiting for batches since the last row.
+
+    Returns:
+      The metrics with `images_per_second` and `data_wait_percent`.
     """
     now, (then, before) = time.perf_counter(), self._last
     self._last = (now, step)
     seconds = max(now - then, 1e-9)
     speed = (step - before) * self.batch_size / seconds
-    self.write(step, metrics | {"images_per_second": round(speed, 1),
-                                "data_wait_percent": round(100 * data_wait / seconds, 2)})
+    metrics = metrics | {"images_per_second": round(speed, 1),
+                         "data_wait_percent": round(100 * data_wait / seconds, 2)}
+    self.write(step, metrics)
     self._progress.update(self._task, completed=step, rate=speed, loss=metrics["loss"])
     if not self.console.is_terminal:
       left = (self.total_steps - step) * self.batch_size / max(speed, 1e-9)
       self.say(f"step {step}/{self.total_steps}  loss {metrics['loss']:.4f}  "
                f"{speed:.0f} images/s  ETA {left:.0f} s")
+    return metrics
 
   def write(self, step: int, metrics: dict[str, float]) -> None:
     """Adds a row to metrics.jsonl and to TensorBoard, and nothing to the console."""

@@ -68,8 +68,10 @@ def loop(config: Config, workdir: str, source: data.Source, parts: build.Parts, 
       batches.set_state(position)
     start = int(state.step)
     examine = online_evaluation(config, parts, source)
-    with stop_signal() as asked_to_stop, Logbook(workdir, total_steps=total, batch_size=config["batch_size"], first_step=start,
-                 tensorboard=config["tensorboard"], active=jax.process_index() == 0) as log:
+    alarms = describe.Alarms(parts.method.chance)
+    with stop_signal() as asked_to_stop, Logbook(
+        workdir, total_steps=total, batch_size=config["batch_size"], first_step=start,
+        tensorboard=config["tensorboard"], active=jax.process_index() == 0) as log:
       if start:
         log.say(f"resumed {workdir} at step {start} of {total}")
       for done in range(start + 1, total + 1):
@@ -79,8 +81,8 @@ def loop(config: Config, workdir: str, source: data.Source, parts: build.Parts, 
         if done % config["log_every_steps"] == 0 or done == total:
           values = {name: float(value) for name, value in metrics.items()}
           values["learning_rate"] = float(parts.learning_rate(done - 1))
-          log.row(done, values, batches.data_wait())
-          for line in [*source.skipped.news(), *describe.alarms(values, parts)]:
+          values = log.row(done, values, batches.data_wait())
+          for line in [*source.skipped.news(), *alarms(done, values)]:
             log.say(line)
         scores = {}
         if is_due(done, every["eval_every"]) and done < total:
