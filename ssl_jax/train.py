@@ -85,7 +85,8 @@ def loop(config: Config, workdir: str, source: data.Source, parts: build.Parts, 
           for line in [*source.skipped.news(), *alarms(done, values)]:
             log.say(line)
         scores = {}
-        if is_due(done, every["eval_every"]) and done < total:
+        # Not just before the end, which has an evaluation of its own.
+        if is_due(done, every["eval_every"]) and total - done > every["eval_every"] // 2:
           scores = examine(state)
           log.score(done, scores)
         stop = asked_to_stop(done)
