@@ -72,7 +72,7 @@ def test_sigterm_saves_and_the_same_command_goes_on_exactly(method, resident, tm
   process = start(parted, method, *once)
   tiny.wait_until(lambda: count_rows(parted) >= 3, [process])
   process.send_signal(signal.SIGTERM)
-  out, errors = process.communicate(timeout=60)
+  out, errors = process.communicate(timeout=300)
   assert process.returncode == 0, errors[-3000:]
   (stopped,) = saved(parted)
   assert 3 <= stopped < STEPS and f"stopped by a signal after step {stopped}" in out
