@@ -9,6 +9,7 @@ killed at any moment finds the last complete one.
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep_policy
@@ -124,9 +125,9 @@ def load_encoder(workdir: str, step: int | None = None) -> Saved:
       meta = reader.restore(path / "meta")
     with ocp.StandardCheckpointer() as reader:
       shapes = reader.metadata(path / "encoder").item_metadata.tree
-      host = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+      # Given numpy arrays to fill, it returns numpy arrays: no device is touched.
       variables = reader.restore(path / "encoder", jax.tree.map(
-          lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype, sharding=host), shapes))
+          lambda m: np.empty(m.shape, m.dtype), shapes))
   except Exception as error:
     raise UserError(f"checkpoint {path} cannot be read ({_first_line(error)}); use an earlier step "
                     "or another workdir") from error

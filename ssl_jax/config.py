@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -44,9 +44,15 @@ LINEAR = COMMON | {
 KNN = COMMON | {"batch_size": int, "k": tuple, "temperature": float}
 SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN}
 
-POSITIVE = ("log_every_steps", "keep")
+# Wherever these stand in a config, by their dotted names.
+POSITIVE = ("log_every_steps", "keep", "views.size", "method.temperature", "method.queue",
+            "method.hidden", "method.output", "method.depth", "evaluate.knn_k",
+            "evaluate.knn_temperature", "evaluate.online_images", "evaluate.batch_size",
+            "evaluate.few_per_class", "evaluate.few_draws", "temperature")
 NOT_NEGATIVE = ("seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb",
-                "batch_size", "epochs", "validation_percent")
+                "batch_size", "epochs", "validation_percent", "schedule.base_lr",
+                "method.decay", "model.norm_group", "optimizer.weight_decay", "optimizer.momentum",
+                "optimizer.clip_norm")
 # What a resumed run may change: it alters neither the parameters nor the order of the data.
 MAY_CHANGE = ("log_every_steps", "keep", "tensorboard", "profile", "resident", "resident_limit_mb",
               "loader_threads", "loader_workers", "data_dir", *_duration("checkpoint_every"))
@@ -72,7 +78,8 @@ def resolve(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str, Any]
     stem, _, unit = leaf.rpartition("_")
     if unit in UNITS:
       for other in set(UNITS) - {unit}:
-        if f"{stem}_{other}" in owner:
+        rival = ".".join([*path, f"{stem}_{other}"])
+        if f"{stem}_{other}" in owner and rival not in overrides:
           owner[f"{stem}_{other}"] = None
   validate(plain)
   return plain
@@ -84,15 +91,12 @@ def validate(config: Mapping[str, Any]) -> None:
   if task not in SCHEMAS:
     raise UserError(f"config.task is {task!r}; {nearest(str(task), SCHEMAS)}")
   _check(config, SCHEMAS[task], "config")
-  for name in POSITIVE:
-    if config.get(name, 1) < 1:
-      raise UserError(f"config.{name} is {config[name]}, must be at least 1")
+  # A probe takes its recipe's batch size for 0.
+  for name in (*POSITIVE, *(("batch_size",) if task != "linear" else ())):
+    _check_range(config, name, lambda value: value > 0, "must be above 0")
   for name in NOT_NEGATIVE:
-    if config.get(name, 0) < 0:
-      raise UserError(f"config.{name} is {config[name]}, must not be negative")
+    _check_range(config, name, lambda value: value >= 0, "must not be negative")
   if task == "pretrain":
-    if config["batch_size"] < 1:
-      raise UserError(f"config.batch_size is {config['batch_size']}, must be at least 1")
     known = options_of(config["method"].get("name", ""))
     for option in config["method"]:
       if option not in {"name", *known}:
@@ -104,6 +108,9 @@ def validate(config: Mapping[str, Any]) -> None:
 
 
 def _check(config: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> None:
+  for name in schema:
+    if name not in config:
+      raise UserError(f"{path}.{name} is missing; start from configs/common.py, which has all")
   for name, value in config.items():
     here = f"{path}.{name}"
     if name not in schema:
@@ -126,6 +133,19 @@ def _check_value(value: Any, kind: Any, here: str) -> None:
   allowed = {float: (int, float), tuple: (list, tuple)}.get(kind, kind)
   if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
     raise UserError(f"{here} is {value!r}, must be of type {kind.__name__}")
+
+
+def _check_range(config: Mapping[str, Any], name: str, holds: Callable[[float], bool],
+                 rule: str) -> None:
+  value = config
+  for part in name.split("."):
+    value = value.get(part) if isinstance(value, Mapping) else None
+  if value is None:
+    return
+  if isinstance(value, bool) or not isinstance(value, (int, float)):
+    raise UserError(f"config.{name} is {value!r}, must be a number")
+  if not holds(value):
+    raise UserError(f"config.{name} is {value}, {rule}")
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

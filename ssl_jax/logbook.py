@@ -112,8 +112,8 @@ class Logbook:
 
   def score(self, step: int, scores: dict[str, float]) -> None:
     """Adds a row of evaluation, and a line; the time it took does not count as training."""
-    self.write(step, scores)
     if scores:
+      self.write(step, scores)
       self.say(f"step {step}/{self.total_steps}  "
                + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()))
     self._last = (time.perf_counter(), step)

@@ -12,7 +12,7 @@ from ssl_jax.checkpoint import encoder_of, load_encoder
 from ssl_jax.errors import UserError
 from ssl_jax.sharding import over_batch, replicated
 from ssl_jax.step import init_state, train_step
-from ssl_jax.types import Batch, TrainState
+from ssl_jax.types import Batch, Params, TrainState
 
 
 def batch_shapes(batch_size: int, canvas: int) -> Batch:
@@ -40,7 +40,11 @@ def make_step(parts: Parts, mesh: Mesh):
 
 
 def first_state(config: Mapping[str, Any], parts: Parts, mesh: Mesh) -> TrainState:
-  """The state at step 0: of random weights, or with the encoder that `config.init` names."""
+  """The state at step 0: of random weights, or with the encoder that `config.init` names.
+
+  Raises:
+    UserError: There is no such encoder, or it is of another architecture.
+  """
   shapes = batch_shapes(config["batch_size"], parts.canvas)
   # It runs once: on a CPU, compiling it well takes six seconds longer than compiling it.
   on_cpu = mesh.devices.flat[0].platform == "cpu"
@@ -49,19 +53,16 @@ def first_state(config: Mapping[str, Any], parts: Parts, mesh: Mesh) -> TrainSta
       lambda key: init_state(parts.method, parts.optimizer, shapes, key, parts.monitor),
       out_shardings=replicated(mesh),
       compiler_options={"xla_backend_optimization_level": 0} if on_cpu else None)
-  state = make(jax.random.key(config["seed"]))
-  return adopt(state, config["init"]) if config["init"] else state
+  key = jax.random.key(config["seed"])
+  if not config["init"]:
+    return make(key)
+  saved = load_encoder(config["init"]).variables
+  check_same_shapes(saved, encoder_of(jax.eval_shape(make, key)), config["init"])
+  return adopt(make(key), saved)
 
 
-def adopt(state: TrainState, workdir: str) -> TrainState:
-  """Puts the encoder of another run in the place of the random one, in the target too.
-
-  Raises:
-    UserError: The encoder is of another architecture.
-  """
-  saved, ours = load_encoder(workdir).variables, encoder_of(state)
-  check_same_shapes(saved, ours, workdir)
-
+def adopt(state: TrainState, saved: dict[str, Params]) -> TrainState:
+  """Puts the encoder of another run in the place of the random one, in the target too."""
   def placed(tree, kind):
     # Fresh buffers each time: online and target network are donated apart.
     new = jax.tree.map(lambda x, old: jax.device_put(x, old.sharding), saved[kind],

@@ -30,6 +30,8 @@ def run(config: Config, workdir: str, dry_run: bool = False) -> None:
     UserError: For whatever the user can mend; nothing is then written or overwritten.
   """
   source = build.open_split(config, "train_split")
+  if source.class_names:
+    build.open_split(config, "test_split")  # a wrong one is told now, not at the first evaluation
   check_workdir(config, workdir)
   parts = build.parts(config, source)
   mesh = make_mesh()
@@ -40,8 +42,8 @@ def run(config: Config, workdir: str, dry_run: bool = False) -> None:
       seed=config["seed"], process_index=jax.process_index(), process_count=jax.process_count(),
       num_threads=config["loader_threads"] or None, num_workers=config["loader_workers"],
       resident=resident) as batches:
-    store = replicate(mesh, data.load_all(source, parts.canvas)) if resident else {}
     state = program.first_state(config, parts, mesh)
+    store = replicate(mesh, data.load_all(source, parts.canvas)) if resident else {}
     step = program.make_step(parts, mesh)
     compiled = program.compile_step(
         step, state, store, mesh, program.batch_shapes(config["batch_size"], parts.canvas)

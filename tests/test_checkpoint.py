@@ -7,7 +7,6 @@ import tiny
 
 from ssl_jax.checkpoint import FOLDER, Checkpoints, encoder_of, load_encoder
 from ssl_jax.errors import UserError
-from ssl_jax.program import adopt
 
 META = {"method": "moco_v2", "model": {"name": "resnet10"}, "preprocessing": {"size": 16}}
 
@@ -63,6 +62,7 @@ def test_a_state_comes_back_to_the_last_bit_where_it_was(state, workdir):
 def test_the_encoder_comes_alone_with_what_is_needed_to_rebuild_it(state, workdir):
   saved = load_encoder(str(workdir))
   jax.tree.map(np.testing.assert_array_equal, saved.variables, encoder_of(state))
+  assert {type(x) for x in jax.tree.leaves(saved.variables)} == {np.ndarray}  # on the host
   assert saved.meta == META | {"step": 3}
 
 
@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_method_is_refused(other, workdir):
 
 def test_an_encoder_takes_the_place_of_online_and_target(workdir, state):
   fresh = tiny.first_state(tiny.parts("moco_v2"), tiny.mesh_of(2), seed=1)
-  adopted = adopt(fresh, str(workdir))
+  adopted = tiny.first_state(tiny.parts("moco_v2"), tiny.mesh_of(2), seed=1, init=str(workdir))
   for params in (adopted.params, adopted.target_params):
     jax.tree.map(np.testing.assert_array_equal, params["backbone"], state.params["backbone"])
     jax.tree.map(np.testing.assert_array_equal, params["projection"], fresh.params["projection"])
@@ -121,6 +121,6 @@ def test_an_encoder_takes_the_place_of_online_and_target(workdir, state):
 
 
 def test_an_encoder_of_another_architecture_is_refused(workdir):
-  wide = tiny.first_state(tiny.parts("moco_v2", model__widths=(8, 24)), tiny.mesh_of(2))
-  refused(lambda: adopt(wide, str(workdir)), str(workdir), "tensors of the encoder match",
-          "(16,) there and (24,) here", "config.model")
+  wide = tiny.parts("moco_v2", model__widths=(8, 24))
+  refused(lambda: tiny.first_state(wide, tiny.mesh_of(2), init=str(workdir)), str(workdir),
+          "tensors of the encoder match", "(16,) there and (24,) here", "config.model")
