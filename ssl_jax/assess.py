@@ -28,7 +28,8 @@ Features = tuple[Array, Array]  # f32[N,F], i32[N]
 
 def local_copy(tree):
   """The arrays of this process alone: every host evaluates by itself, on its own devices."""
-  return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)
+  return jax.tree.map(
+      lambda x: np.asarray(x.addressable_data(0)) if isinstance(x, jax.Array) else x, tree)
 
 
 class Examiner:
