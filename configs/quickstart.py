@@ -2,10 +2,10 @@
 
     python -m ssl_jax.main --config configs/quickstart.py
 
-Chosen on images of Fashion-MNIST's training split that are not among the bundled ones. What counted:
-many small steps (batch 128 for 18 epochs rather than 256 for 10), all of SimCLR's jitter, and blur.
-BYOL, which needs longer, and higher temperatures did worse at this budget. Test figures: linear
-87.1, k-NN 84.1, 100 labels 74.7 (raw pixels: 84.4, 81.1, 71.5); docs/results.md has all of them.
+Chosen on images of Fashion-MNIST's training split that are not among the bundled ones. What
+counted: many small steps (batch 128 for 18 epochs rather than 256 for 10), all of SimCLR's jitter,
+and blur. BYOL, which needs longer, and higher temperatures did worse at this budget. Test figures:
+linear 87.1, k-NN 84.1, 100 labels 74.7 (raw pixels: 84.4, 81.1, 71.5); see docs/results.md.
 """
 
 from ml_collections import ConfigDict, config_dict

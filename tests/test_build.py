@@ -35,7 +35,7 @@ def test_schedules_by_name(change, expected):
 
 
 def test_a_run_shorter_than_a_step_is_refused():
-  with pytest.raises(UserError, match="config.total is 0 steps of 16 images"):
+  with pytest.raises(UserError, match=r"config.total is 0 steps of 16 images"):
     tiny.parts("simclr", total_steps=None, total_examples=15)
 
 

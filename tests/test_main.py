@@ -86,7 +86,7 @@ def test_the_same_command_on_a_finished_run_changes_no_parameter(trained, comman
 
 
 def test_a_frozen_encoder_is_judged_by_a_config(trained, command, tmp_path):
-  status, out, errors = command(
+  status, _, errors = command(
       "--config=configs/eval/knn.py", f"--config.init={trained[0]}", "--config.k=(5,)",
       f"--workdir={tmp_path / 'knn'}")
   assert status == 0, errors
@@ -116,7 +116,7 @@ def write_images(folder, count, classes=()):
 
 def test_a_folder_without_labels_trains_and_finishes_with_a_trace(command, tmp_path):
   images = write_images(tmp_path / "images", 40)
-  status, out, errors = command(*tiny.flags(
+  status, _, errors = command(*tiny.flags(
       tmp_path / "run", "simclr", f"--config.data=folder:{images}", "--config.train_split=train",
       "--config.total_steps=20", "--config.profile=True", "--config.tensorboard=False",
       "--config.log_every_steps=20", "--config.checkpoint_every_percent=100"))

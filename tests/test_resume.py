@@ -83,7 +83,8 @@ def test_sigterm_saves_and_the_same_command_goes_on_exactly(method, resident, tm
 
 
 def test_kill_at_any_moment_loses_at_most_what_followed_the_last_save(tmp_path):
-  whole, parted, every = tmp_path / "whole", tmp_path / "parted", "--config.checkpoint_every_steps=2"
+  whole, parted = tmp_path / "whole", tmp_path / "parted"
+  every = "--config.checkpoint_every_steps=2"
   checkpoints = parted / "checkpoints"
   moments = [
       lambda: checkpoints.exists() and any("tmp" in p.name for p in checkpoints.iterdir()),

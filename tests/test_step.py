@@ -1,5 +1,7 @@
 """The laws of a step, on a network of one BatchNorm and one matrix, and views without chance."""
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -130,7 +132,7 @@ def test_the_queue_holds_the_keys_in_the_order_of_the_images_and_wraps_around():
   size = 40
   states = steps("moco_v2", 4, decay=0.9, queue=size)
   method, ring = make("moco_v2", decay=0.9, queue=size), states[0].memory["queue"].copy()
-  for i, (state, after) in enumerate(zip(states, states[1:])):
+  for i, (state, after) in enumerate(itertools.pairwise(states)):
     # Without shuffling: global BatchNorm does not see the order.
     keys = unit(embed(method, state.target_params, state.target_stats,
                       plain_views(None, batch_of(i))["b"]))
