@@ -19,8 +19,8 @@ deviation over seeds, where there are several. *Train* is the time of the traini
 compilation, *all* that of the whole command with its evaluation. Supervised methods and SupCon use
 the training labels, the others do not; *pixels* are the raw images, *random init* is the network
 before training. SimCLR's settings were chosen for this network and length on other images of
-Fashion-MNIST's training split; the other methods share its views, length and learning rate and were
-not tuned: their rows say what that gives, not what the methods can do.
+Fashion-MNIST's training split; the other methods share its views and length, and had two trials of
+their own at most: their rows say what that gives, not what the methods can do.
 """
 
 
