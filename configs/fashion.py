@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 
 from configs import common, quickstart
 
-# The rate of the target network and the length of the queue are for runs of about a thousand steps.
-# With the papers' 0.999 the target would stay where it started; with 0.97 its keys change within the
-# queue, the query learns to tell new ones from old, and the features end below random ones (80.0
-# linear). Losses that are a mean in one direction take a higher learning rate than SimCLR's sum.
+# The target's rate and the queue's length are for runs of about a thousand steps. With the papers'
+# 0.999 the target would stay where it started; with 0.97 its keys change within the queue, the
+# query learns to tell new ones from old, and the features end below random ones (80.0 linear).
+# Losses that are a mean in one direction take a higher learning rate than SimCLR's sum.
 METHODS = {
     "simclr": None,
     "moco_v1": {"temperature": 0.2, "queue": 1024, "decay": 0.99, "output": 64},

@@ -1,7 +1,6 @@
 """What a run leaves to read: metrics.jsonl, TensorBoard, results.json and lines on the console."""
 
 import json
-import math
 import os
 import time
 from typing import Any
@@ -50,12 +49,11 @@ class Logbook:
       if tensorboard and "://" not in str(workdir):
         self._board = SummaryWriter(str(epath.Path(workdir) / "tensorboard"))
     self._progress = Progress(
-        TextColumn("{task.fields[phase]}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:.0f} images/s  loss {task.fields[loss]:.3f}"),
+        TextColumn("train"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[news]}"),
         TextColumn("ETA"), TimeRemainingColumn(), console=self.console,
         disable=not (active and self.console.is_terminal))
     self._task = self._progress.add_task(
-        "", total=total_steps, completed=first_step, phase="train", rate=0.0, loss=math.nan)
+        "", total=total_steps, completed=first_step, news="compiling")
 
   def __enter__(self) -> "Logbook":
     self._progress.start()
@@ -93,7 +91,8 @@ class Logbook:
     metrics = metrics | {"images_per_second": round(speed, 1),
                          "data_wait_percent": round(100 * data_wait / seconds, 2)}
     self.write(step, metrics)
-    self._progress.update(self._task, completed=step, rate=speed, loss=metrics["loss"])
+    self._progress.update(self._task, completed=step,
+                          news=f"{speed:.0f} images/s  loss {metrics['loss']:.3f}")
     if not self.console.is_terminal:
       left = (self.total_steps - step) * self.batch_size / max(speed, 1e-9)
       self.say(f"step {step}/{self.total_steps}  loss {metrics['loss']:.4f}  "
