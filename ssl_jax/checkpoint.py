@@ -106,15 +106,20 @@ class Checkpoints:
     self.manager.close()
 
 
+def saved_steps(workdir: str) -> list[int]:
+  """The steps of a workdir's complete checkpoints, in order."""
+  folder = epath.Path(workdir) / FOLDER
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) \
+      if folder.exists() else []
+
+
 def load_encoder(workdir: str, step: int | None = None) -> Saved:
   """Reads the backbone of a run's last checkpoint, or of that at `step`.
 
   Raises:
     UserError: There is no such workdir or checkpoint, or it cannot be read.
   """
-  folder = epath.Path(workdir).absolute() / FOLDER
-  steps = sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) \
-      if folder.exists() else []
+  folder, steps = epath.Path(workdir).absolute() / FOLDER, saved_steps(workdir)
   if not steps:
     raise UserError(f"{workdir} holds no checkpoint; name the workdir of a pretraining run")
   if step is not None and step not in steps:

@@ -12,7 +12,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from ssl_jax import assess, build, data, describe, program
-from ssl_jax.checkpoint import METRIC, Checkpoints, encoder_of
+from ssl_jax.checkpoint import METRIC, Checkpoints, encoder_of, saved_steps
 from ssl_jax.config import check_resumable, config_hash
 from ssl_jax.errors import UserError
 from ssl_jax.logbook import Logbook, write_json
@@ -42,7 +42,9 @@ def run(config: Config, workdir: str, dry_run: bool = False) -> None:
       seed=config["seed"], process_index=jax.process_index(), process_count=jax.process_count(),
       num_threads=config["loader_threads"] or None, num_workers=config["loader_workers"],
       resident=resident) as batches:
-    state = program.first_state(config, parts, mesh)
+    # A run that goes on has no need of the encoder that it once started from.
+    origin = {"init": ""} if saved_steps(workdir) else {}
+    state = program.first_state({**config, **origin}, parts, mesh)
     store = replicate(mesh, data.load_all(source, parts.canvas)) if resident else {}
     step = program.make_step(parts, mesh)
     compiled = program.compile_step(

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -300,3 +301,16 @@ def test_the_real_command_ends_with_status_two(flags, words, tmp_path):
       capture_output=True, text=True, timeout=300)
   refuse((done.returncode, done.stdout, done.stderr), *words)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_started_from_an_encoder_goes_on_without_it(trained, command, tmp_path):
+  origin = tmp_path / "origin"
+  shutil.copytree(trained[0], origin)
+  flags = tiny.flags(tmp_path / "run", "simclr", f"--config.init={origin}",
+                     "--config.evaluate.final=False")
+  status, out, errors = command(*flags)
+  assert status == 0, errors
+  shutil.rmtree(origin)
+  status, out, errors = command(*flags)
+  assert status == 0, errors
+  assert "resumed" in out
