@@ -46,9 +46,12 @@ def settings(name: str, total: int | None, seed: int) -> dict:
 def job(resolved: dict, parts: build.Parts, workers: int) -> dict:
   """What the rival has to build."""
   backbone, method, views = parts.method.network.backbone, resolved["method"], resolved["views"]
-  fields = ("blocks", "block", "widths", "strides", "stem_width", "stem", "zero_init_last")
+  network = {name: getattr(backbone, name) for name in (
+      "blocks", "block", "strides", "stem", "zero_init_last")}
+  network["stem_width"] = round(backbone.width * backbone.stem_width)
+  network["widths"] = [round(backbone.width * w) for w in backbone.widths]
   return {
-      "network": {name: getattr(backbone, name) for name in fields},
+      "network": network,
       "head": {"depth": method.get("depth", 2), "hidden": method.get("hidden"),
                "output": method.get("output", 128)},
       "temperature": method["temperature"], "batch": resolved["batch_size"],
@@ -120,6 +123,10 @@ def run_lightly(resolved: dict, parts: build.Parts, python: str, workers: int,
              *(str(folder / name) for name in ("job.json", "images.npz", "features.npz"))]
   done, costs = spent(command, stdout=subprocess.PIPE, text=True)
   told = json.loads(done.stdout.splitlines()[-1])
+  ours = parameters(parts, resolved["views"]["size"])
+  if told["parameters"] != ours:
+    raise SystemExit(f"error: the rival's network has {told['parameters']:,} parameters and ours "
+                     f"{ours:,}; the figures would not compare")
   features = np.load(folder / "features.npz")
   scores = assess.scores((features["train"], loaded["train"]["label"]),
                          (features["test"], loaded["test"]["label"]),
