@@ -15,7 +15,7 @@ from configs import common, quickstart
 
 # The target's rate and the queue's length are for runs of about a thousand steps. With the papers'
 # 0.999 the target would stay where it started; with 0.97 its keys change within the queue, the
-# query learns to tell new ones from old, and the features end below random ones (80.0 linear).
+# query learns to tell new ones from old, and the features end below random ones.
 # Losses that are a mean in one direction take a higher learning rate than SimCLR's sum.
 METHODS = {
     "simclr": None,

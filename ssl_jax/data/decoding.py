@@ -8,6 +8,7 @@ applied, 16-bit images are scaled to 8 bits (Pillow clips them to white), and an
 pixels than Pillow calls a decompression bomb is refused.
 """
 
+import contextlib
 import io
 
 import numpy as np
@@ -63,10 +64,9 @@ def _decode(image: bytes | np.ndarray, at_least: int) -> tuple[np.ndarray, tuple
     pixels = _rgb(image)
     return pixels, pixels.shape[:2]
   if simplejpeg.is_jpeg(image):
-    try:
+    # libjpeg's warnings are errors to simplejpeg; Pillow tolerates what can be shown.
+    with contextlib.suppress(ValueError):
       return _decode_jpeg(image, at_least)
-    except ValueError:
-      pass  # libjpeg's warnings are errors to simplejpeg; Pillow tolerates what can be shown
   return _decode_pillow(image)
 
 

@@ -1,5 +1,6 @@
 """Random access to images that are not decoded yet: arrays, and parts or sums of other records."""
 
+import abc
 import bisect
 from collections.abc import Sequence
 from typing import Any
@@ -9,21 +10,24 @@ import numpy as np
 Record = dict[str, Any]  # "image": encoded bytes or u8[H,W], u8[H,W,3]; "label": int, -1 if none
 
 
-class Records:
+class Records(abc.ABC):
   """What a source holds: N images by index, each with a name to call it by."""
 
+  @abc.abstractmethod
   def __len__(self) -> int:
-    raise NotImplementedError
+    """N."""
 
+  @abc.abstractmethod
   def __getitem__(self, index: int) -> Record:
-    raise NotImplementedError
+    """The record at an index from 0 to N - 1."""
 
   def __getitems__(self, indices: Sequence[int]) -> list[Record]:
     """Several records in one call, which ArrayRecord answers five times faster."""
     return [self[i] for i in indices]
 
+  @abc.abstractmethod
   def name(self, index: int) -> str:
-    raise NotImplementedError
+    """What to call a record in a message."""
 
 
 class ArrayRecords(Records):
