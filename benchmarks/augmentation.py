@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax import augment
-from ssl_jax.augment import views
+from ssl_jax.augment import presets, views
 from ssl_jax.augment.photometric import clip
 
 STRENGTHS = dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
@@ -51,13 +51,13 @@ def crops(size: int) -> dict:
   }
 
 
-def presets(size: int) -> dict:
+def preset_views(size: int) -> dict:
   """Name -> view; a second view only where it differs."""
   rows = {}
-  for name in views.PRESETS:
-    made = views.preset(name, size=size)
-    for letter, view in zip("ab", dict.fromkeys(made)):
-      rows[f"view {name}" + (f" {letter}" if len(set(made)) > 1 else "")] = view
+  for name in presets.PRESETS:
+    made = presets.preset(name, size=size)
+    for view, letter in {view: letter for letter, view in reversed(made.items())}.items():
+      rows[f"view {name}" + (f" {letter}" if len(set(made.values())) > 1 else "")] = view
   return rows
 
 
@@ -84,7 +84,7 @@ def measure(size: int, canvas: int, batch: int, seconds: float = 1.0) -> dict[st
             "size": jnp.full((batch, 2), canvas, jnp.int32)}
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
   rows = {name: (jax.vmap(op), keys, images) for name, op in operations(size).items()}
-  views_of = crops(size) | presets(size)
+  views_of = crops(size) | preset_views(size)
   rows |= {name: (views.batched(view), key, stored) for name, view in views_of.items()}
   results = {}
   for name, call in rows.items():

@@ -180,7 +180,7 @@ def linear_task(config: Mapping[str, Any], workdir: epath.Path, saved, train: da
   examiner = Examiner(backbone, preprocessing, batch_size)
   shared = {k: v for k, v in preprocessing.items() if k in ("size", "mean", "std")}
   (view,) = build.preset(config["views"]["preset"], **shared | build.split_name(
-      config["views"], "preset")[1])
+      config["views"], "preset")[1]).values()
   total = int((config["epochs"] or recipe.epochs) * len(rest) // batch_size)
   variables = replicate(examiner.mesh, saved.variables)
 

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import optax
 
 from ssl_jax import data
-from ssl_jax.augment.views import PRESETS, batched, pair, preset
+from ssl_jax.augment.presets import PRESETS, preset
+from ssl_jax.augment.views import View, batched, together
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.evaluate.online import watch
 from ssl_jax.methods import make_method
 from ssl_jax.models import make_backbone, stem_for
 from ssl_jax.optim import make_optimizer, scaled_learning_rate
 from ssl_jax.schedules import constant, cosine_by_epoch, step_decay, steps, warmup_cosine
-from ssl_jax.types import Array, Batch, Method, Monitor, Run, Schedule, Views
+from ssl_jax.types import Array, Batch, Method, Monitor, Run, Schedule
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -88,16 +89,12 @@ def canvas_for(config: Mapping[str, Any], source: data.Source) -> int:
   return round(size * 8 / 7)
 
 
-def training_views(group: Mapping[str, Any]) -> Callable[[Array, Batch], Views]:
-  """The `views(key, batch)` of a config's `views` group: "a" and "b", or "a" alone."""
+def training_views(group: Mapping[str, Any]) -> dict[str, View]:
+  """The named views of a config's `views` group."""
   name, options = split_name(group, "preset")
   for theirs in ("evaluation", "proportion"):
     options.pop(theirs, None)
-  views = preset(name, **options)
-  if len(views) == 2:
-    return pair(*views)
-  only = batched(views[0])
-  return lambda key, batch: {"a": only(key, batch)}
+  return preset(name, **options)
 
 
 def evaluation_view(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,8 +144,9 @@ def parts(config: Mapping[str, Any], source: data.Source) -> Parts:
   model = dict(config["model"])
   if model.get("stem") == "auto":
     model["stem"] = stem_for(size)
+  views = training_views(config["views"])
   run = Run(
-      backbone=backbone(model), views=training_views(config["views"]),
+      backbone=backbone(model), views=together(views), view_names=tuple(views),
       batch_size=batch_size, total_steps=total, num_classes=len(source.class_names),
       norm=norm_of(model), dtype=dtype_of(model))
   method_name, method_options = split_name(config["method"])
@@ -179,7 +177,7 @@ def encode(module, preprocessing: Mapping[str, Any]) -> Callable[[Any, Batch], A
   """
   name, options = split_name(preprocessing, "preset")
   options.pop("canvas", None)
-  (view,) = preset(name, **options)
+  (view,) = preset(name, **options).values()
   show = batched(view)
 
   def apply(variables, batch: Batch) -> Array:

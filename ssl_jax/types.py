@@ -71,12 +71,13 @@ class Run(NamedTuple):
 
   Attributes:
     backbone: A Flax module, images -> {"features": f32[B,F], ...}.
-    views: `(key, batch) -> {"a": .., "b": ..}`, two random views of every image.
+    views: `(key, batch) -> {name: f32[B,h,w,3]}`, random views of every image.
     batch_size: B, the global batch.
     total_steps: Length of the run.
     num_classes: Number of labels, 0 without any.
     norm: "global", or how many samples share BatchNorm statistics: the heads' norm.
     dtype: Compute dtype of the heads.
+    view_names: The names of what `views` returns.
   """
 
   backbone: Any
@@ -86,6 +87,7 @@ class Run(NamedTuple):
   num_classes: int = 0
   norm: str | int = "global"
   dtype: Any = "float32"
+  view_names: tuple[str, ...] = ("a", "b")
 
 
 class Monitor(NamedTuple):

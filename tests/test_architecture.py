@@ -10,13 +10,13 @@ PACKAGE = pathlib.Path(__file__).parent.parent / "ssl_jax"
 FLOORS = (
     {"types", "errors"},
     {"ops", "augment.color"},
-    {"losses", "augment", "models", "schedules", "sharding"},
-    {"augment.views", "optim", "data"},
+    {"losses", "augment", "models", "saliency", "schedules", "sharding"},
+    {"augment.presets", "augment.scenes", "convert", "optim", "data"},
     {"methods"},
-    {"step", "evaluate", "checkpoint", "logbook", "describe"},
+    {"step", "evaluate", "detect", "dense", "checkpoint", "logbook", "describe"},
     {"config", "build"},
-    {"assess", "program"},
-    {"train"},
+    {"assess", "program", "suite"},
+    {"train", "plan"},
     {"main"},
 )
 

@@ -1,46 +1,23 @@
-"""From stored images to the views of a method: combinators, and the papers' presets by name.
+"""From stored images to the views of a method: how operations make views, and views a batch.
 
-A view is `(key, image u8[S, S, 3], extent [2]) -> f32[size, size, 3]`; `pair` makes of two of them
+A view is `(key, image u8[S, S, 3], extent [2]) -> f32[size, size, 3]`; `together` makes of several
 the `views(key, batch)` of a method. Image i of the batch gets `fold_in(key, i)` and operation j of
 its chain `fold_in(key, j)`, so that the draws depend neither on the devices nor on what the other
 images or operations draw.
 """
 
-import inspect
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
-from ssl_jax.augment.blur import random_blur, random_blur_extended
-from ssl_jax.augment.crop import (
-    center_box_byol,
-    center_box_simclr,
-    center_crop,
-    random_flip,
-    random_resized_crop,
-    random_resized_crop_byol,
-    random_resized_crop_tf,
-    resize_and_center_crop,
-)
-from ssl_jax.augment.jitter import (
-    random_jitter_byol,
-    random_jitter_simclr,
-    random_jitter_torchvision,
-)
-from ssl_jax.augment.photometric import clip, normalise, solarise, to_greyscale
-from ssl_jax.augment.resample import bicubic
-from ssl_jax.errors import UserError, nearest
 from ssl_jax.types import Array, Batch, Views
 
 Op = Callable[[Array, Array], Array]  # (key, image f32[H, W, 3]) -> image
 View = Callable[[Array, Array, Array], Array]  # (key, image u8[S,S,3], extent [2]) -> f32[h,w,3]
-Floats = Sequence[float]
+Scene = Callable[[Array, Batch], Batch]  # (key, batch) -> batch with other pixels
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+SCENE = 2**31 - 1  # the stream of a view's key for its scene: no image of a batch has this number
 
 
 def compose(*ops: Op) -> Op:
@@ -89,212 +66,18 @@ def batched(view: View) -> Callable[[Array, Batch], Array]:
   return views
 
 
-def pair(view_a: View, view_b: View) -> Callable[[Array, Batch], Views]:
-  """Two views of every image, independently drawn: (key, batch) -> {"a": .., "b": ..}."""
-  a, b = batched(view_a), batched(view_b)
-  return lambda key, batch: {
-      "a": a(jax.random.fold_in(key, 0), batch), "b": b(jax.random.fold_in(key, 1), batch)}
+def together(views: Mapping[str, View], scene: Scene | None = None
+             ) -> Callable[[Array, Batch], Views]:
+  """Every view of every image, independently drawn: (key, batch) -> {name: f32[B, h, w, 3]}.
 
-
-def _colour(jitter, probability, strength, brightness, contrast, saturation, hue) -> Op:
-  """Colour jitter with a probability; strength 0 leaves it out."""
-  return sometimes(probability if strength else 0, partial(
-      jitter, brightness=brightness * strength, contrast=contrast * strength,
-      saturation=saturation * strength, hue=hue * strength))
-
-
-def _grey(probability) -> Op:
-  return sometimes(probability, keyless(to_greyscale))
-
-
-def _simclr(jitter, *, size, strength, min_area, blur, mean, std) -> tuple[View, View]:
-  view = chain(
-      partial(random_resized_crop_tf, size=size, area=(min_area, 1.0)),
-      random_flip,
-      _colour(jitter, 0.8, strength, 0.8, 0.8, 0.8, 0.2),
-      _grey(0.2),
-      keyless(clip),  # the crop's overshoot, where neither jitter nor greyscale cut it off
-      sometimes(blur, random_blur),
-      keyless(normalise, mean=mean, std=std))
-  return view, view
-
-
-def simclr(
-    *, size: int, strength: float = 1.0, min_area: float = 0.08, blur: float = 0.5,
-    mean: Floats = ZERO, std: Floats = ONE,
-) -> tuple[View, View]:
-  """SimCLR as released (v2: multiplicative brightness); Chen et al., 2002.05709, 2006.10029.
-
-  Crop -> flip -> jitter (0.8, 0.8, 0.8, 0.2 times `strength`) with probability 0.8 -> grey 0.2 ->
-  blur with probability `blur`. Pixels stay in [0, 1]. CIFAR: strength 0.5 and blur 0.
+  Args:
+    views: By name; view i gets `fold_in(key, i)`.
+    scene: Changes the stored images before a view is cut out of them, anew for each view.
   """
-  return _simclr(random_jitter_simclr, size=size, strength=strength, min_area=min_area, blur=blur,
-                 mean=mean, std=std)
+  def shown(key, view, batch):
+    if scene is not None:
+      batch = scene(jax.random.fold_in(key, SCENE), batch)
+    return batched(view)(key, batch)
 
-
-def simclr_v1(
-    *, size: int, strength: float = 1.0, min_area: float = 0.08, blur: float = 0.5,
-    mean: Floats = ZERO, std: Floats = ONE,
-) -> tuple[View, View]:
-  """SimCLR's first version: `simclr` with additive brightness; Chen et al., 2002.05709."""
-  return _simclr(random_jitter_byol, size=size, strength=strength, min_area=min_area, blur=blur,
-                 mean=mean, std=std)
-
-
-def moco_v1(
-    *, size: int, strength: float = 1.0, min_area: float = 0.2, mean: Floats = IMAGENET_MEAN,
-    std: Floats = IMAGENET_STD,
-) -> tuple[View, View]:
-  """MoCo v1: crop -> grey 0.2 -> jitter (0.4 four times), always -> flip; He et al., 1911.05722."""
-  view = chain(
-      partial(random_resized_crop, size=size, area=(min_area, 1.0)),
-      _grey(0.2),
-      _colour(random_jitter_torchvision, 1.0, strength, 0.4, 0.4, 0.4, 0.4),
-      random_flip,
-      keyless(normalise, mean=mean, std=std))
-  return view, view
-
-
-def moco_v2(
-    *, size: int, strength: float = 1.0, min_area: float = 0.2, blur: float = 0.5,
-    mean: Floats = IMAGENET_MEAN, std: Floats = IMAGENET_STD,
-) -> tuple[View, View]:
-  """MoCo v2: crop -> jitter (0.4, 0.4, 0.4, 0.1) 0.8 -> grey 0.2 -> blur 0.5 -> flip; 2003.04297.
-
-  Pillow's Gaussian is three box blurs; here it is a Gaussian cut at 3 sigma.
-  """
-  view = chain(
-      partial(random_resized_crop, size=size, area=(min_area, 1.0)),
-      _colour(random_jitter_torchvision, 0.8, strength, 0.4, 0.4, 0.4, 0.1),
-      _grey(0.2),
-      sometimes(blur, random_blur_extended),
-      random_flip,
-      keyless(normalise, mean=mean, std=std))
-  return view, view
-
-
-def byol(
-    *, size: int, strength: float = 1.0, min_area: float = 0.08, blur: Floats = (1.0, 0.1),
-    solarised: Floats = (0.0, 0.2), mean: Floats = IMAGENET_MEAN, std: Floats = IMAGENET_STD,
-) -> tuple[View, View]:
-  """BYOL's T and T': `blur` and `solarised` hold the probabilities in each; 2006.07733.
-
-  Crop -> flip -> jitter (0.4, 0.4, 0.2, 0.1) 0.8 -> grey 0.2 -> blur -> solarise.
-  """
-  def view(i):
-    return chain(
-        partial(random_resized_crop_byol, size=size, area=(min_area, 1.0)),
-        random_flip,
-        _colour(random_jitter_byol, 0.8, strength, 0.4, 0.4, 0.2, 0.1),
-        _grey(0.2),
-        sometimes(blur[i], random_blur),
-        sometimes(solarised[i], keyless(solarise)),
-        keyless(clip),
-        keyless(normalise, mean=mean, std=std))
-  return view(0), view(1)
-
-
-def supcon(
-    *, size: int, strength: float = 1.0, min_area: float = 0.2, mean: Floats = CIFAR10_MEAN,
-    std: Floats = CIFAR10_STD,
-) -> tuple[View, View]:
-  """SupContrast on CIFAR; Khosla et al., 2004.11362.
-
-  Crop -> flip -> jitter (0.4, 0.4, 0.4, 0.1) 0.8 -> grey 0.2.
-  """
-  view = chain(
-      partial(random_resized_crop, size=size, area=(min_area, 1.0)),
-      random_flip,
-      _colour(random_jitter_torchvision, 0.8, strength, 0.4, 0.4, 0.4, 0.1),
-      _grey(0.2),
-      keyless(normalise, mean=mean, std=std))
-  return view, view
-
-
-def _crop_flip(crop, *, size, min_area, mean, std) -> tuple[View]:
-  return (chain(partial(crop, size=size, area=(min_area, 1.0)), random_flip, keyless(clip),
-                keyless(normalise, mean=mean, std=std)),)
-
-
-def crop_flip(
-    *, size: int, min_area: float = 0.08, mean: Floats = IMAGENET_MEAN, std: Floats = IMAGENET_STD
-) -> tuple[View]:
-  """Supervised training and linear probes of MoCo: torchvision's random crop, then flip."""
-  return _crop_flip(random_resized_crop, size=size, min_area=min_area, mean=mean, std=std)
-
-
-def crop_flip_byol(
-    *, size: int, min_area: float = 0.08, mean: Floats = IMAGENET_MEAN, std: Floats = IMAGENET_STD
-) -> tuple[View]:
-  """Linear probe of BYOL: its random crop, then flip."""
-  return _crop_flip(random_resized_crop_byol, size=size, min_area=min_area, mean=mean, std=std)
-
-
-def crop_flip_simclr(
-    *, size: int, min_area: float = 0.08, mean: Floats = ZERO, std: Floats = ONE
-) -> tuple[View]:
-  """Linear probe and fine-tuning of SimCLR: its random crop, then flip."""
-  return _crop_flip(random_resized_crop_tf, size=size, min_area=min_area, mean=mean, std=std)
-
-
-def _evaluation(crop, mean, std) -> tuple[View]:
-  def view(key, image, extent):
-    del key
-    return normalise(crop(image, extent), mean, std)
-  return (view,)
-
-
-def center(
-    *, size: int, proportion: float = 0.875, mean: Floats = IMAGENET_MEAN,
-    std: Floats = IMAGENET_STD,
-) -> tuple[View]:
-  """torchvision's evaluation: shorter side to size / proportion, then the central square.
-
-  224 / 0.875 = 256. Proportion 1 keeps the whole of a square image, as is usual at 32 pixels.
-  """
-  return _evaluation(partial(
-      resize_and_center_crop, size=size, resize=round(size / proportion)), mean, std)
-
-
-def center_byol(
-    *, size: int, proportion: float = 0.875, mean: Floats = IMAGENET_MEAN,
-    std: Floats = IMAGENET_STD,
-) -> tuple[View]:
-  """BYOL's evaluation: the central square of side int(proportion * shorter side), then bicubic."""
-  return _evaluation(partial(
-      center_crop, size=size, box=partial(center_box_byol, proportion=proportion),
-      method=bicubic), mean, std)
-
-
-def center_simclr(
-    *, size: int, proportion: float = 0.875, mean: Floats = ZERO, std: Floats = ONE
-) -> tuple[View]:
-  """SimCLR's evaluation: the central square of side round(proportion * shorter side), bicubic."""
-  return _evaluation(partial(
-      center_crop, size=size, box=partial(center_box_simclr, proportion=proportion),
-      method=bicubic), mean, std)
-
-
-# Two views for pretraining, one for supervised training and evaluation.
-PRESETS: dict[str, Callable[..., tuple[View, ...]]] = {f.__name__: f for f in (
-    simclr, simclr_v1, moco_v1, moco_v2, byol, supcon, crop_flip, crop_flip_byol, crop_flip_simclr,
-    center, center_byol, center_simclr)}
-
-
-def preset(name: str, **settings) -> tuple[View, ...]:
-  """`PRESETS[name](**settings)`.
-
-  Raises:
-    UserError: There is no such preset, or it has no such setting.
-  """
-  if name not in PRESETS:
-    raise UserError(f"unknown views {name!r}; {nearest(name, PRESETS)}")
-  known = inspect.signature(PRESETS[name]).parameters
-  for setting, value in settings.items():
-    if setting not in known:
-      raise UserError(
-          f"views {name!r} have no setting {setting!r} (it is {value!r}); "
-          f"{nearest(setting, known)}")
-  if "size" not in settings:
-    raise UserError(f"views {name!r} need a size in pixels; give size=224, say")
-  return PRESETS[name](**settings)
+  return lambda key, batch: {name: shown(jax.random.fold_in(key, i), view, batch)
+                             for i, (name, view) in enumerate(views.items())}

@@ -8,6 +8,7 @@ from collectives import collectives
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sklearn.datasets import load_sample_image
 
+from ssl_jax.augment import presets as p
 from ssl_jax.augment import views as v
 from ssl_jax.augment.crop import random_flip, random_resized_crop
 from ssl_jax.augment.jitter import random_jitter_torchvision
@@ -37,13 +38,13 @@ def even(colour, count, side):
 @functools.cache
 def view(name, size=24, **settings):
   """The compiled first view of a preset, without normalisation; shared by the tests."""
-  return jax.jit(v.batched(v.preset(name, size=size, mean=v.ZERO, std=v.ONE, **settings)[0]))
+  return jax.jit(v.batched(p.preset(name, size=size, mean=p.ZERO, std=p.ONE, **settings)["a"]))
 
 
 def test_the_registry_holds_pairs_for_pretraining_and_single_views():
-  assert set(PAIRS) | set(SINGLES) == set(v.PRESETS)
-  assert all(len(v.preset(name, size=8)) == 2 for name in PAIRS)
-  assert all(len(v.preset(name, size=8)) == 1 for name in SINGLES)
+  assert set(PAIRS) | set(SINGLES) == set(p.PRESETS)
+  assert all(set(p.preset(name, size=8)) == {"a", "b"} for name in PAIRS)
+  assert all(set(p.preset(name, size=8)) == {"a"} for name in SINGLES)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -59,8 +60,8 @@ def test_a_view_is_random_and_its_key_determines_it(name):
 
 
 def test_a_pair_is_two_views_drawn_independently():
-  single = v.preset("crop_flip", size=24, mean=v.ZERO, std=v.ONE)[0]
-  pair = jax.jit(v.pair(single, single))(jax.random.key(0), batch())
+  single = p.preset("crop_flip", size=24, mean=p.ZERO, std=p.ONE)["a"]
+  pair = jax.jit(v.together({"a": single, "b": single}))(jax.random.key(0), batch())
   assert set(pair) == {"a", "b"}
   assert all(abs(pair["a"] - pair["b"]).max((1, 2, 3)) > 1e-3)
   for i, images in enumerate(pair.values()):
@@ -93,8 +94,8 @@ def test_the_view_of_an_image_does_not_depend_on_the_others():
 
 
 def test_views_end_normalised():
-  chosen = v.preset("center", size=24, mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3))
-  images = jax.jit(v.batched(chosen[0]))(jax.random.key(0), batch())
+  chosen = p.preset("center", size=24, mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3))
+  images = jax.jit(v.batched(chosen["a"]))(jax.random.key(0), batch())
   plain = view("center")(jax.random.key(0), batch())
   undone = images * jnp.array([0.5, 0.4, 0.3]) + jnp.array([0.1, 0.2, 0.3])
   np.testing.assert_allclose(undone, plain, atol=1e-6)
@@ -149,7 +150,7 @@ def test_a_fifth_of_all_views_is_grey_and_without_jitter_the_others_keep_their_c
 
 def test_byol_blurs_and_solarises_its_two_views_by_their_own_probabilities():
   # On white, zeros beyond the border darken a blurred view there; solarised white is black.
-  pair = v.pair(*v.preset("byol", size=40, strength=0.0, mean=v.ZERO, std=v.ONE))
+  pair = v.together(p.preset("byol", size=40, strength=0.0, mean=p.ZERO, std=p.ONE))
   pair = jax.jit(pair)(jax.random.key(2), even([255, 255, 255], 400, 40))
   for images, blurred, solarised in ((pair["a"], 1.0, 0.0), (pair["b"], 0.1, 0.2)):
     assert abs((images[:, 20, 20, 0] < 0.5).mean() - solarised) < 0.08
@@ -184,8 +185,8 @@ def test_views_of_a_sharded_batch_exchange_nothing_and_equal_those_of_one_device
 
 def test_mistakes_are_named():
   with pytest.raises(UserError, match="'simclr'"):
-    v.preset("simclrr", size=24)
+    p.preset("simclrr", size=24)
   with pytest.raises(UserError, match="'strength'"):
-    v.preset("byol", size=24, strenght=0.5)
+    p.preset("byol", size=24, strenght=0.5)
   with pytest.raises(UserError, match="size=224"):
-    v.preset("byol")
+    p.preset("byol")
