@@ -5,10 +5,11 @@
 
 Each run is the main command in a process of its own, and leaves a record of its figures in
 benchmarks/results/MACHINE. A run that was interrupted goes on from its last checkpoint, a run with
-a record is left out, and a record is void once the config says something else: the same command
-again does what is missing. The page is written anew from the records after each run; `--table`
-writes it and runs nothing. `--dry_run` says what would be run. On another machine, name it, so that
-its records stand beside the others: `--machine h200 --suite full_resnet18`.
+a record is left out, and a record is void once the config says something else (a field that came
+with a later version is nothing else): the same command again does what is missing. The page is
+written anew from the records after each run; `--table` writes it and runs nothing. `--dry_run` says
+what would be run. On another machine, name it, so that its records stand beside the others:
+`--machine h200 --suite full_resnet18`.
 """
 
 import argparse
@@ -23,13 +24,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from benchmarks import results_page, timing
-from ssl_jax.config import config_hash, resolve
+from ssl_jax.config import config_hash, difference, resolve
 
 ROOT = pathlib.Path(__file__).parent.parent
 RECORDS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "runs" / "evidence"
 PAGE = ROOT / "docs" / "results.md"
-METHODS = ("simclr", "moco_v1", "moco_v2", "byol", "supcon", "supervised")
+METHODS = ("simclr", "moco_v2", "byol", "supcon", "supervised")
 
 
 class Suite(NamedTuple):
@@ -59,21 +60,25 @@ SUITES = {
 
 
 class Job(NamedTuple):
-  """One run: which it is, the fields that its command sets, and the hash of its config."""
+  """One run: which it is, the fields that its command sets, and its whole config."""
 
   suite: str
   method: str
   seed: int
   fields: dict[str, Any]
-  config_hash: str
+  config: dict[str, Any]
 
   @property
   def name(self) -> str:
     return f"{self.suite}-{self.method}-{self.seed}"
 
+  @property
+  def folder(self) -> str:
+    return f"{self.name}-{config_hash(self.config)}"
+
 
 def job(suite: str, method: str, seed: int, total_steps: int | None = None) -> Job:
-  """The run of a method in a suite; the hash is that which the run itself will tell."""
+  """The run of a method in a suite."""
   chosen = SUITES[suite]
   # Pixels and the random encoder are the same for all methods: SimCLR's run has them.
   fields = {"data": chosen.data, "seed": seed, "evaluate.baselines": method == "simclr",
@@ -86,7 +91,7 @@ def job(suite: str, method: str, seed: int, total_steps: int | None = None) -> J
     for part in name.split(".")[:-1]:
       owner = owner[part]
     owner[name.split(".")[-1]] = value
-  return Job(suite, method, seed, fields, config_hash(resolve(config, tuple(fields))))
+  return Job(suite, method, seed, fields, resolve(config, tuple(fields)))
 
 
 def jobs(suites, methods, seeds=None, total_steps=None) -> Iterator[Job]:
@@ -100,15 +105,15 @@ def jobs(suites, methods, seeds=None, total_steps=None) -> Iterator[Job]:
 def command(this: Job) -> list[str]:
   """What follows `python`."""
   return ["-m", "ssl_jax.main", f"--config=configs/{SUITES[this.suite].config}.py:{this.method}",
-          f"--workdir=runs/evidence/{this.name}-{this.config_hash}",
+          f"--workdir=runs/evidence/{this.folder}",
           *(f"--config.{name}={value}" for name, value in this.fields.items())]
 
 
 def record_of(this: Job, folder: pathlib.Path) -> dict[str, Any] | None:
   """The record of a run, if there is one and it is of this config."""
   path = folder / f"{this.name}.json"
-  record = json.loads(path.read_text()) if path.exists() else {}
-  return record if record.get("config_hash") == this.config_hash else None
+  record = json.loads(path.read_text()) if path.exists() else None
+  return record if record and difference(record["config"], this.config) is None else None
 
 
 def train_seconds(workdir: pathlib.Path, batch_size: int) -> float:
@@ -124,24 +129,18 @@ def train_seconds(workdir: pathlib.Path, batch_size: int) -> float:
 
 def run(this: Job, folder: pathlib.Path) -> dict[str, Any]:
   """Runs one, or goes on with it, and keeps its record."""
-  workdir = RUNS / f"{this.name}-{this.config_hash}"
+  workdir = RUNS / this.folder
   resumed = (workdir / "metrics.jsonl").exists()
   start = time.perf_counter()
   if not (workdir / "results.json").exists():
     subprocess.run([sys.executable, *command(this)], check=True, cwd=ROOT)
   seconds = time.perf_counter() - start
   results = json.loads((workdir / "results.json").read_text())
-  if results["config_hash"] != this.config_hash:
-    raise SystemExit(f"error: {workdir} ran config {results['config_hash']}, not "
-                     f"{this.config_hash}; remove that folder")
-  config = json.loads((workdir / "config.json").read_text())
   record = {
       "suite": this.suite, "method": this.method, "seed": this.seed, "data": results["data"],
-      "config_hash": this.config_hash, "steps": results["steps"],
-      "batch_size": config["batch_size"], "command": " ".join(["python", *command(this)]),
-      "protocol": {name: config["evaluate"][name] for name in (
-          "knn_k", "knn_temperature", "few_per_class", "few_draws")},
-      "train_seconds": round(train_seconds(workdir, config["batch_size"]), 1),
+      "config": this.config, "steps": results["steps"],
+      "command": " ".join(["python", *command(this)]),
+      "train_seconds": round(train_seconds(workdir, this.config["batch_size"]), 1),
       # of a run that was interrupted, only the last part was timed
       "seconds": None if resumed else round(seconds, 1),
       "hardware": hardware(results["devices"]), "versions": results["versions"],

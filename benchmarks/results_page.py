@@ -33,7 +33,7 @@ def render(records: Sequence[Mapping[str, Any]], titles: Mapping[str, str],
     titles: Suite -> heading, in the order of the page.
     methods: The order of the rows.
   """
-  protocol = records[0]["protocol"] if records else {
+  protocol = records[0]["config"]["evaluate"] if records else {
       "knn_k": 20, "knn_temperature": 0.1, "few_per_class": 10, "few_draws": 5}
   parts = [HEAD.format(**protocol)]
   for suite, title in titles.items():
@@ -51,7 +51,7 @@ def section(records: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> str
   some = records[0]
   lines = [f"On {some['hardware']}; jax {joined(r['versions']['jax'] for r in records)}; "
            f"{joined(r['steps'] for r in records)} steps of "
-           f"{joined(r['batch_size'] for r in records)} images.\n",
+           f"{joined(r['config']['batch_size'] for r in records)} images.\n",
            "| encoder | linear | k-NN | 100 labels | seeds | train s | all s |",
            "|---|---:|---:|---:|---:|---:|---:|"]
   for method in methods:

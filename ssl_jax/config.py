@@ -153,14 +153,40 @@ def config_hash(config: Mapping[str, Any]) -> str:
   return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+  """The dotted name of the first field in which two configs would train something else, or None.
+
+  A field that the older config lacks came with a later version, where it was as its default says:
+  it is no difference.
+  """
+  return _difference(old, new, SCHEMAS.get(new.get("task"), {}), "")
+
+
+def _difference(old, new, schema, path: str) -> str | None:
+  for name in sorted({*old, *new} - set(MAY_CHANGE)):
+    kind = schema.get(name)
+    if name not in old and schema:
+      continue
+    if isinstance(kind, dict) and isinstance(new.get(name), Mapping):
+      inner = _difference(old[name], new[name], kind, f"{path}{name}.")
+      if inner:
+        return inner
+    elif old.get(name) != new.get(name):
+      return f"{path}{name}"
+  return None
+
+
 def check_resumable(old: Mapping[str, Any], new: Mapping[str, Any], workdir: str) -> None:
   """Refuses to go on in a workdir with a config that would train something else.
 
   Raises:
     UserError: Names the first field that differs, and both values.
   """
-  for name in sorted({*old, *new} - set(MAY_CHANGE)):
-    if old.get(name) != new.get(name):
-      raise UserError(
-          f"{workdir} was started with config.{name}={old.get(name)!r}, now it is "
-          f"{new.get(name)!r}; set it as it was to resume, or name another --workdir")
+  name = difference(old, new)
+  if name:
+    before, now = old, new
+    for part in name.split("."):
+      before, now = before.get(part), now.get(part)
+    raise UserError(
+        f"{workdir} was started with config.{name}={before!r}, now it is {now!r}; set it as it was "
+        "to resume, or name another --workdir")

@@ -83,10 +83,11 @@ def test_every_method_has_a_recipe_of_the_same_length(method):
 
 def record(method, seed, top1, **results):
   score = {name: {"top1": top1} for name in results_page.FIGURES}
-  return {"suite": "bundled", "method": method, "seed": seed, "steps": 390, "batch_size": 256,
+  return {"suite": "bundled", "method": method, "seed": seed, "steps": 390,
+          "config": {"batch_size": 256, "evaluate": {
+              "knn_k": 20, "knn_temperature": 0.1, "few_per_class": 10, "few_draws": 5}},
           "train_seconds": 100.0, "seconds": None if seed else 130.0, "hardware": "a laptop",
           "command": f"python -m ssl_jax.main --config=x:{method}", "versions": {"jax": "0.10.2"},
-          "protocol": {"knn_k": 20, "knn_temperature": 0.1, "few_per_class": 10, "few_draws": 5},
           "results": score | results}
 
 
@@ -108,10 +109,10 @@ def test_the_page_shows_means_spreads_baselines_and_what_was_not_run():
 def test_a_record_counts_only_for_the_config_that_made_it(tmp_path):
   this = evidence.job("bundled", "simclr", 0)
   assert evidence.record_of(this, tmp_path) is None
-  timing.write(tmp_path / f"{this.name}.json", {"config_hash": this.config_hash})
-  assert evidence.record_of(this, tmp_path) == {"config_hash": this.config_hash}
+  timing.write(tmp_path / f"{this.name}.json", {"config": this.config})
+  assert evidence.record_of(this, tmp_path) == {"config": this.config}
   longer = evidence.job("bundled", "simclr", 0, total_steps=1000)
-  assert longer.config_hash != this.config_hash
+  assert longer.folder != this.folder
   assert evidence.record_of(longer, tmp_path) is None
 
 

@@ -73,3 +73,14 @@ def test_a_resumed_run_may_change_how_it_is_watched_but_not_what_is_trained():
     (name, value), = change.items()
     with pytest.raises(UserError, match=rf"w was started with config.{name}=.*now it is {value}"):
       config.check_resumable(made, made | change, "w")
+
+
+def test_what_a_later_version_added_is_no_difference_but_an_option_that_was_not_set_is():
+  made = tiny.settings("simclr")
+  older = {name: value for name, value in made.items() if name != "canvas"}
+  older["evaluate"] = {k: v for k, v in made["evaluate"].items() if k != "few_draws"}
+  assert config.difference(older, made) is None
+  assert config.difference(made, older) == "canvas"
+  assert config.difference(made, made | {"views": made["views"] | {"blur": 0.0}}) == "views"
+  evaluate = made["evaluate"] | {"knn_k": 7}
+  assert config.difference(made, made | {"evaluate": evaluate}) == "evaluate.knn_k"
