@@ -13,10 +13,10 @@ FLOORS = (
     {"losses", "augment", "models", "saliency", "schedules", "sharding"},
     {"augment.presets", "augment.scenes", "convert", "optim", "data"},
     {"methods"},
-    {"step", "evaluate", "detect", "dense", "checkpoint", "logbook", "describe"},
+    {"step", "evaluate", "detect", "dense", "checkpoint", "logbook", "describe", "suite_files"},
     {"config", "build"},
-    {"assess", "program", "suite"},
-    {"train", "plan"},
+    {"assess", "program"},
+    {"train", "plan", "suite"},
     {"main"},
 )
 
