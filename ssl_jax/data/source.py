@@ -8,12 +8,13 @@ import numpy as np
 
 from ssl_jax.data import splits
 from ssl_jax.data.folder import open_folder
+from ssl_jax.data.listing import open_list
 from ssl_jax.data.npz import open_bundled, open_npz
 from ssl_jax.data.records import Chain, Chosen, Records
 from ssl_jax.data.tfds_source import open_tfds
 from ssl_jax.errors import UserError, nearest
 
-SPECS = "bundled:fashion_mnist_mini, tfds:NAME[/config], folder:/path or npz:/path"
+SPECS = "bundled:fashion_mnist_mini, tfds:NAME[/config], folder:/path, list:/file or npz:/path"
 _SAMPLED = 16  # records whose bytes go into a fingerprint
 
 
@@ -82,7 +83,7 @@ def open_source(spec: str, split: str, *, data_dir: str | os.PathLike | None = N
 
   Args:
     spec: `bundled:fashion_mnist_mini`; `tfds:NAME[/config]`, prepared as ArrayRecord;
-      `folder:/path`, see `ssl_jax.data.folder`; `npz:/path`, see `ssl_jax.data.npz`.
+      `folder:/path`, `list:/file`, `npz:/path`: see the module of that name (`listing` for list).
     split: A split in the manner of TFDS, such as train, train[:50%], train[1000:], train+test.
     data_dir: Where TFDS sets lie; by default `$TFDS_DATA_DIR` or ~/tensorflow_datasets.
     max_unreadable: How many unreadable images are skipped before it is an error; by default 1 % of
@@ -92,7 +93,7 @@ def open_source(spec: str, split: str, *, data_dir: str | os.PathLike | None = N
     UserError: The spec, the set or the split does not exist, cannot be had, or holds no image.
   """
   kind, colon, rest = spec.partition(":")
-  openers = {"bundled": open_bundled, "folder": open_folder, "npz": open_npz,
+  openers = {"bundled": open_bundled, "folder": open_folder, "list": open_list, "npz": open_npz,
              "tfds": lambda name: open_tfds(name, data_dir)}
   if not (colon and rest) or kind not in openers:
     hint = nearest(kind, openers) + " " if colon else ""
@@ -111,7 +112,7 @@ def open_source(spec: str, split: str, *, data_dir: str | os.PathLike | None = N
     max_unreadable = max(10, len(records) // 100)
   return Source(
       spec, split, records, shelf.class_names, shelf.image_shape,
-      fingerprint=_fingerprint(kind if kind in ("folder", "npz") else spec, split, records,
+      fingerprint=_fingerprint(kind if kind in ("folder", "list", "npz") else spec, split, records,
                                shelf.class_names),
       skipped=Skipped(spec, len(records), max_unreadable))
 
