@@ -97,6 +97,35 @@ def info_nce_accuracy(query: Array, key: Array, queue: Array) -> Array:
   return 100.0 * jnp.mean(positive > negative.max(axis=-1))
 
 
+def batch_info_nce(query: Array, key: Array, temperature: float) -> Array:
+  """The MoCo v3 loss of one direction: a query against the keys of the whole batch, its own first.
+
+  Chen et al. 2021, arXiv:2104.02057, algorithm 1: cross-entropy times 2 tau. The negatives are the
+  B - 1 keys of the other images, of the same view as the positive. Keys are constants.
+
+  Args:
+    query: [B, D] of one view.
+    key: [B, D] of the other view, row for row the positives.
+    temperature: tau > 0.
+
+  Returns:
+    f32[]; 2 tau ln B when all similarities are equal.
+  """
+  query, key = _unit_pair(query, jax.lax.stop_gradient(key))
+  mass = jax.nn.logsumexp(_off_diagonal(query, key) / temperature, axis=-1)
+  positive = jnp.sum(query * key, axis=-1) / temperature
+  return 2 * temperature * jnp.mean(jax.nn.softplus(mass - positive))
+
+
+def batch_info_nce_accuracy(query: Array, key: Array) -> Array:
+  """How often a query of `batch_info_nce` is nearest to its key, in percent; a tie is a miss.
+
+  Chance is 100 / B.
+  """
+  query, key = _unit_pair(query, key)
+  return 100.0 * jnp.mean(jnp.sum(query * key, axis=-1) > _off_diagonal(query, key).max(axis=-1))
+
+
 def supervised_contrastive(features: Array, labels: Array, temperature: float,
                            base_temperature: float) -> Array:
   """The supervised contrastive loss L_out: the mean over positives stands outside the logarithm.
@@ -135,6 +164,33 @@ def supervised_contrastive_in(features: Array, labels: Array, temperature: float
   mass = jax.nn.logsumexp(jnp.where(chosen, log_prob, -jnp.inf), axis=-1)
   mean = jnp.where(count > 0, mass - jnp.log(jnp.maximum(count, 1)), 0.0)
   return -temperature / base_temperature * jnp.mean(mean)
+
+
+def supervised_contrastive_queue(query: Array, labels: Array, queue: Array, queue_labels: Array,
+                                 temperature: float) -> Array:
+  """The supervised contrastive loss L_out of a query against a labelled queue.
+
+  Positives are the queue's entries of the query's class, candidates all of its entries. Islam et
+  al. 2021, arXiv:2103.13517 (code), where the queue already holds this batch's keys, so that every
+  query has its own key as a positive. The queue is a constant.
+
+  Args:
+    query: [B, D].
+    labels: i32[B]; a negative label is of no class and its row counts as zero.
+    queue: [K, D] keys of unit length, this batch's among them.
+    queue_labels: i32[K]; negative where nothing was stored yet, which is a negative for all.
+    temperature: tau > 0.
+
+  Returns:
+    f32[]; ln K times n / (n + 1e-5) for n positives when all similarities are equal.
+  """
+  chex.assert_rank([query, queue, labels, queue_labels], [2, 2, 1, 1])
+  queue = jax.lax.stop_gradient(queue.astype(jnp.float32))
+  log_prob = jax.nn.log_softmax(inner_products(l2_normalize(query), queue) / temperature)
+  positives = (labels[:, None] == queue_labels) & (labels >= 0)[:, None]
+  # The small constant is the released code's: it keeps a row without positives finite.
+  total = jnp.where(positives, log_prob, 0.0).sum(axis=-1)
+  return -jnp.mean(total / (positives.sum(axis=-1) + 1e-5))
 
 
 def chance_loss(candidates: int) -> float:
