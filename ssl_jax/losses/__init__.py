@@ -1,5 +1,11 @@
-"""Losses: pure functions of f32 arrays over the global batch, each a scalar."""
+"""Losses: pure functions of f32 arrays over the global batch, each a scalar.
 
+`form(rows, columns)` is the module whose contrastive losses suit that many pairs.
+"""
+
+from types import ModuleType
+
+from ssl_jax.losses import blockwise, contrastive
 from ssl_jax.losses.contrastive import (
   batch_info_nce,
   batch_info_nce_accuracy,
@@ -24,6 +30,7 @@ __all__ = [
   "chance_loss",
   "cross_entropy",
   "draw_candidates",
+  "form",
   "info_nce",
   "info_nce_accuracy",
   "normalized_mse",
@@ -36,3 +43,10 @@ __all__ = [
   "supervised_contrastive_in",
   "supervised_contrastive_queue",
 ]
+
+LARGEST_MATRIX = 2**30  # bytes of similarities over all devices; the dense losses keep two or three
+
+
+def form(rows: int, columns: int) -> ModuleType:
+  """The losses for that many anchors and candidates: `contrastive`, or `blockwise` above 1 GiB."""
+  return blockwise if 4 * rows * columns > LARGEST_MATRIX else contrastive
