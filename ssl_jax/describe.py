@@ -39,7 +39,9 @@ def start(config: Mapping[str, Any], parts, mesh, source: Source, resident: bool
   yield (f"{model['name']}, {model['stem']} stem, BatchNorm {norm(model)}: "
          f"{count(state.params['backbone']):,} parameters, {count(state.params):,} with heads; "
          f"state {size(state) / 2**20:.0f} MiB per device")
-  negatives = f"{parts.method.negatives:,} negatives per anchor, " if parts.method.negatives else ""
+  negatives = f"{parts.method.negatives:,} negatives per anchor" if parts.method.negatives else ""
+  if negatives:
+    negatives += (" in blocks, " if parts.method.in_blocks else ", ")
   yield (f"batch {config['batch_size']} over {devices(mesh)}, {negatives}{parts.total_steps:,} "
          f"steps = {epochs:.1f} epochs, learning rate {parts.peak:.4g} at its peak "
          f"({config['optimizer']['name']}, {config['schedule']['name']})")

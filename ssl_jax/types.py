@@ -53,6 +53,7 @@ class Method(NamedTuple):
     init_memory: `(key, outputs) -> Memory`; it is given the shapes of `Outputs` only.
     negatives: Negatives seen by one anchor, for the line at start-up; 0 when there are none.
     chance: Loss of a network that knows nothing, where the method has one; else None.
+    in_blocks: Whether the loss never holds all similarities at once; for the line at start-up.
   """
 
   network: Any
@@ -64,6 +65,7 @@ class Method(NamedTuple):
   init_memory: Callable[[Array, Outputs], Memory] = no_memory
   negatives: int = 0
   chance: float | None = None
+  in_blocks: bool = False
 
 
 class Run(NamedTuple):

@@ -2,7 +2,7 @@
 
 import jax
 
-from ssl_jax.losses import chance_loss, info_nce, info_nce_accuracy
+from ssl_jax.losses import blockwise, chance_loss, form
 from ssl_jax.models import Network, linear_head, moco_v2_head
 from ssl_jax.ops import l2_normalize, queue_push, random_unit, shuffle
 from ssl_jax.schedules import constant
@@ -44,6 +44,7 @@ def moco_v2(run: Run, *, temperature: float = 0.2, queue: int = 65536, decay: fl
 
 
 def _moco(run: Run, head, *, temperature: float, queue: int, decay: float) -> Method:
+  losses = form(run.batch_size, queue)
 
   def views(key: Array, batch: Batch):
     # The stored images are permuted, not the views: uint8 pixels are cheaper to move. Which view
@@ -61,8 +62,8 @@ def _moco(run: Run, head, *, temperature: float, queue: int, decay: float) -> Me
                          outputs.batch["index"].shape[0])
     query = outputs.online["query"]["projection"]
     key = l2_normalize(outputs.target["key"]["projection"][restore])
-    value = info_nce(query, key, memory["queue"], temperature)
-    metrics = {"contrastive_accuracy": info_nce_accuracy(query, key, memory["queue"])}
+    value = losses.info_nce(query, key, memory["queue"], temperature)
+    metrics = {"contrastive_accuracy": losses.info_nce_accuracy(query, key, memory["queue"])}
     # After the logits: this batch's keys are nobody's negatives yet.
     entries, pointer = queue_push(memory["queue"], memory["pointer"], key)
     return value, {"queue": entries, "pointer": pointer}, metrics
@@ -76,4 +77,5 @@ def _moco(run: Run, head, *, temperature: float, queue: int, decay: float) -> Me
       decay=constant(decay),
       init_memory=init_memory,
       negatives=queue,
-      chance=chance_loss(queue + 1))
+      chance=chance_loss(queue + 1),
+      in_blocks=losses is blockwise)

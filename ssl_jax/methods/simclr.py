@@ -1,6 +1,6 @@
 """SimCLR: two views of an image attract, those of all other images of the batch repel."""
 
-from ssl_jax.losses import chance_loss, nt_xent, nt_xent_accuracy
+from ssl_jax.losses import blockwise, chance_loss, form
 from ssl_jax.models import Network, simclr_head
 from ssl_jax.types import Method, Outputs, Run
 
@@ -20,11 +20,12 @@ def simclr(run: Run, *, temperature: float = 0.1, depth: int = 2, hidden: int | 
     output: Width of the embedding.
   """
   head = simclr_head(depth, hidden, output, norm=run.norm, dtype=run.dtype)
+  losses = form(2 * run.batch_size, 2 * run.batch_size)
 
   def loss(outputs: Outputs, memory):
     a, b = (outputs.online[view]["projection"] for view in ("a", "b"))
-    metrics = {"contrastive_accuracy": nt_xent_accuracy(a, b)}
-    return nt_xent(a, b, temperature), memory, metrics
+    metrics = {"contrastive_accuracy": losses.nt_xent_accuracy(a, b)}
+    return losses.nt_xent(a, b, temperature), memory, metrics
 
   return Method(
       network=Network(run.backbone, (("projection", "features", head),)),
@@ -32,4 +33,5 @@ def simclr(run: Run, *, temperature: float = 0.1, depth: int = 2, hidden: int | 
       online=(("a", "b"),),
       loss=loss,
       negatives=2 * run.batch_size - 2,
-      chance=2 * chance_loss(2 * run.batch_size - 1))
+      chance=2 * chance_loss(2 * run.batch_size - 1),
+      in_blocks=losses is blockwise)

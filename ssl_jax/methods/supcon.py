@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from ssl_jax.losses import supervised_contrastive
+from ssl_jax.losses import blockwise, form
 from ssl_jax.models import Network, moco_v2_head
 from ssl_jax.types import Method, Outputs, Run
 
@@ -19,15 +19,17 @@ def supcon(run: Run, *, temperature: float = 0.1, base_temperature: float = 0.07
     output: Width of the embedding.
   """
   head = moco_v2_head(hidden, output, dtype=run.dtype)
+  losses = form(2 * run.batch_size, 2 * run.batch_size)
 
   def loss(outputs: Outputs, memory):
     z = jnp.stack([outputs.online[view]["projection"] for view in ("a", "b")], axis=1)  # [B,V,D]
-    value = supervised_contrastive(z, outputs.batch["label"], temperature, base_temperature)
-    return value, memory, {}
+    labels = outputs.batch["label"]
+    return losses.supervised_contrastive(z, labels, temperature, base_temperature), memory, {}
 
   return Method(
       network=Network(run.backbone, (("projection", "features", head),)),
       views=run.views,
       online=(("a", "b"),),
       loss=loss,
-      negatives=2 * run.batch_size - 2)
+      negatives=2 * run.batch_size - 2,
+      in_blocks=losses is blockwise)

@@ -8,8 +8,9 @@ import tiny
 from collectives import collectives
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ssl_jax import losses
+from ssl_jax import describe, losses
 from ssl_jax.losses import blockwise, contrastive
+from ssl_jax.types import Outputs, TrainState
 
 B, D, K, BLOCK = 48, 16, 90, 24  # four whole blocks of 2B embeddings, four uneven ones of the queue
 
@@ -126,3 +127,30 @@ def test_the_form_follows_the_size_of_the_matrix():
   assert losses.form(65536, 65536) is blockwise  # 16 GiB
   assert losses.form(65536, 4096) is contrastive  # 1 GiB, and one candidate more:
   assert losses.form(65536, 4097) is blockwise
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco_v2", "supcon"])
+def test_a_method_takes_blocks_for_a_large_matrix_and_says_so(name, monkeypatch):
+  def value(method):
+    a, b = (x.at[:16].get() for x in embeddings())
+    views = {view: {"projection": x} for view, x in
+             (("a", a), ("b", b), ("query", a), ("key", b))}
+    batch = {"label": labels(16), "index": jnp.arange(16)}
+    outputs = Outputs(views, views, batch, jax.random.key(3), jnp.int32(0))
+    memory = method.init_memory(jax.random.key(4), outputs)
+    return jax.jit(lambda memory: method.loss(outputs, memory)[::2],
+                   compiler_options=tiny.QUICK)(memory)
+
+  dense = tiny.parts(name)
+  monkeypatch.setattr(losses, "LARGEST_MATRIX", 0)
+  blocked = tiny.parts(name)
+  jax.tree.map(lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-5),
+               value(blocked.method), value(dense.method))
+  assert "in blocks" not in told(dense) and "per anchor in blocks" in told(blocked)
+
+
+def told(parts) -> str:
+  """The lines at the start; what a state holds plays no part."""
+  state = TrainState(*[{"backbone": {}} if name == "params" else () for name in TrainState._fields])
+  return "\n".join(describe.start(tiny.settings(parts.meta["method"]), parts, tiny.mesh_of(8),
+                                  tiny.images(), True, state))
