@@ -143,7 +143,7 @@ def parts(config: Mapping[str, Any], source: data.Source) -> Parts:
                     "(--config.total_steps=N) or the batch smaller")
   model = dict(config["model"])
   if model.get("stem") == "auto":
-    model["stem"] = stem_for(size)
+    model["stem"] = stem_for(model["name"], size)
   views = training_views(config["views"])
   run = Run(
       backbone=backbone(model), views=together(views), view_names=tuple(views),

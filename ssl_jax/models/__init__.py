@@ -7,12 +7,16 @@ from ssl_jax.models.heads import (
     byol_head,
     linear_head,
     moco_v2_head,
+    moco_v3_predictor,
+    moco_v3_projector,
+    relic_head,
     simclr_head,
 )
 from ssl_jax.models.network import Network
-from ssl_jax.models.registry import RESNETS, make_backbone
-from ssl_jax.models.resnet import ResNet, stem_for
+from ssl_jax.models.registry import RESNETS, make_backbone, stem_for
+from ssl_jax.models.resnet import ResNet
 
 __all__ = [
     "MLP", "RESNETS", "Layer", "Network", "Prototypes", "ResNet", "byol_head", "linear_head",
-    "make_backbone", "moco_v2_head", "simclr_head", "stem_for"]
+    "make_backbone", "moco_v2_head", "moco_v3_predictor", "moco_v3_projector", "relic_head",
+    "simclr_head", "stem_for"]

@@ -60,13 +60,17 @@ class Dense(nn.Module):
     return y
 
 
+# What the norm of a layer learns.
+NORMS = {"full": {}, "scale": {"use_bias": False}, "plain": {"use_bias": False, "use_scale": False}}
+
+
 class Layer(NamedTuple):
   """One layer of an MLP: dense, then norm and ReLU where it has them.
 
   Attributes:
     width: Outputs; None keeps the width of the input.
     bias: Whether the dense layer has a bias.
-    norm: None, "full" (scale and bias) or "scale" (no bias).
+    norm: None, or a name of NORMS.
     relu: Whether a ReLU ends the layer.
   """
 
@@ -99,7 +103,7 @@ class MLP(nn.Module):
       width = x.shape[-1] if layer.width is None else layer.width
       x = Dense(width, layer.bias, self.dense_init, self.dtype, name=f"dense{i}")(x)
       if layer.norm is not None:
-        x = norm(use_bias=layer.norm == "full", name=f"norm{i}")(x, train)
+        x = norm(**NORMS[layer.norm], name=f"norm{i}")(x, train)
       x = nn.relu(x) if layer.relu else x
     return x.astype(jnp.float32)
 
@@ -109,8 +113,29 @@ def byol_head(hidden: int = 4096, output: int = 256, dense_init: str = "haiku", 
 
   Grill et al. 2020, section 3.3; that the hidden layer has a bias is the released code's.
   """
-  layers = (Layer(hidden, True, "full", True), Layer(output, False))
-  return MLP(layers, dense_init, **kwargs)
+  return relic_head((hidden, output), dense_init, **kwargs)
+
+
+def relic_head(widths: tuple[int, ...], dense_init: str = "haiku", **kwargs) -> MLP:
+  """ReLIC's comparison network: BYOL's head with any number of layers, of those widths."""
+  hidden = (Layer(width, True, "full", True) for width in widths[:-1])
+  return MLP((*hidden, Layer(widths[-1], False)), dense_init, **kwargs)
+
+
+def moco_v3_projector(hidden: int = 4096, output: int = 256, dense_init: str = "torch",
+                      **kwargs) -> MLP:
+  """Dense, BatchNorm, ReLU, dense, BatchNorm that learns nothing; no biases.
+
+  MoCo v3 (Chen et al. 2021, arXiv:2104.02057, code) with a ResNet; a ViT's has a layer more.
+  """
+  return MLP((Layer(hidden, False, "full", True), Layer(output, False, "plain")), dense_init,
+             **kwargs)
+
+
+def moco_v3_predictor(hidden: int = 4096, output: int = 256, dense_init: str = "torch",
+                      **kwargs) -> MLP:
+  """The same without the last norm, which only a ViT's predictor has."""
+  return MLP((Layer(hidden, False, "full", True), Layer(output, False)), dense_init, **kwargs)
 
 
 def simclr_head(depth: int = 2, hidden: int | None = None, output: int = 128,

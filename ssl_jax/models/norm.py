@@ -110,6 +110,7 @@ class BatchNorm(nn.Module):
   Attributes:
     group_size: Samples that share statistics, contiguous in the batch; None is the whole batch.
     use_bias: Whether a bias is learned (the last layer of SimCLR's head has none).
+    use_scale: Whether a scale is learned (the last layer of MoCo v3's head has neither).
     scale_init: Initialiser of the scale f32[C].
     decay: Of the running averages.
     eps: Added to the variance.
@@ -118,6 +119,7 @@ class BatchNorm(nn.Module):
 
   group_size: int | None = None
   use_bias: bool = True
+  use_scale: bool = True
   scale_init: Callable = nn.initializers.ones
   decay: float = 0.9
   eps: float = 1e-5
@@ -129,8 +131,9 @@ class BatchNorm(nn.Module):
     channels = x.shape[-1:]
     mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
     var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
-    scale = self.param("scale", self.scale_init, channels, jnp.float32)
-    bias = jnp.zeros(channels)
+    scale, bias = jnp.ones(channels), jnp.zeros(channels)
+    if self.use_scale:
+      scale = self.param("scale", self.scale_init, channels, jnp.float32)
     if self.use_bias:
       bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
     x = x.astype(self.dtype)

@@ -24,6 +24,16 @@ RESNETS = {
     "resnet200": {"block": "bottleneck", "blocks": (3, 24, 36, 3)},
 }
 
+# SimCLR v2's networks: selective kernels, and the stem and the shortcuts of ResNet-D.
+SELECTIVE = {"block": "selective", "stem": "deep", "projection": "pooled"}
+RESNETS |= {f"{name}_sk": RESNETS[name] | SELECTIVE
+            for name in ("resnet50", "resnet101", "resnet152", "resnet200")}
+
+
+def stem_for(name: str, image_size: int) -> str:
+  """The stem that fits square images of that many pixels: "small" up to 64, then the name's own."""
+  return "small" if image_size <= 64 else RESNETS.get(name, {}).get("stem", ResNet.stem)
+
 
 def make_backbone(name: str, **options) -> nn.Module:
   """The backbone of that name; `options` are attributes of `ResNet` and win over the name's own.

@@ -1,7 +1,8 @@
 """Residual networks of any depth, width and stem (He et al. 2016), stride in the 3x3 ("v1.5").
 
-Module names: stem_conv, stem_norm, then stage1_block1 ... with conv1, norm1, conv2, ... and, where
-the shortcut is a projection, projection_conv and projection_norm.
+Module names: stem_conv, stem_norm (numbered if there are several), then stage1_block1 ... with
+conv1, norm1, conv2, ... (spatial2 for conv2 and norm2 in a selective block) and, where the shortcut
+is a projection, projection_conv and projection_norm.
 """
 
 from collections.abc import Callable
@@ -13,21 +14,22 @@ import jax.numpy as jnp
 from ssl_jax.models.conv import Conv, max_pool, same_padding, symmetric_padding
 from ssl_jax.models.names import choose
 from ssl_jax.models.norm import batch_norm
+from ssl_jax.models.selective_kernel import SelectiveKernel
 from ssl_jax.types import Array
 
 
 class Stem(NamedTuple):
-  """The layers before the first stage: one convolution, and a 3x3 stride-2 max-pool or none."""
+  """The layers before the first stage: convolutions, and a 3x3 stride-2 max-pool or none."""
 
-  kernel: int
-  stride: int
+  convs: tuple[tuple[int, int, float], ...]  # (kernel, stride, share of the stem's channels)
   pool: bool
 
 
 STEMS = {
-    "imagenet": Stem(7, 2, True),  # He et al. 2016: 224 px -> 56 px
-    "small": Stem(3, 1, False),  # SimCLR B.9, for CIFAR: keeps every pixel
-    "strided": Stem(3, 2, False),  # halves a small image at once: four times cheaper than "small"
+    "imagenet": Stem(((7, 2, 1),), True),  # He et al. 2016: 224 px -> 56 px
+    "deep": Stem(((3, 2, 0.5), (3, 1, 0.5), (3, 1, 1)), True),  # ResNet-D; the same sizes
+    "small": Stem(((3, 1, 1),), False),  # SimCLR B.9, for CIFAR: keeps every pixel
+    "strided": Stem(((3, 2, 1),), False),  # halves a small image: four times cheaper than "small"
 }
 
 # The padding of convolutions and of the stem's max-pool.
@@ -54,9 +56,22 @@ SHORTCUTS = {
 }
 
 
-def stem_for(image_size: int) -> str:
-  """The stem that fits square images of that many pixels: "small" up to 64, then "imagenet"."""
-  return "small" if image_size <= 64 else "imagenet"
+
+def strided_projection(conv, x: Array, channels: int, stride: int) -> Array:
+  """The shortcut's 1x1 convolution takes every second pixel (He et al. 2016)."""
+  return conv(channels, 1, stride, name="projection_conv")(x)
+
+
+def pooled_projection(conv, x: Array, channels: int, stride: int) -> Array:
+  """The shortcut's 1x1 convolution follows a 2x2 mean (ResNet-D; He et al. 2019, 1812.01187).
+
+  As in SimCLR's code: with stride 1 there is a mean as well, of what lies within the image.
+  """
+  x = nn.avg_pool(x, (2, 2), (stride, stride), ((0, 1), (0, 1)), count_include_pad=stride > 1)
+  return conv(channels, 1, 1, name="projection_conv")(x)
+
+
+PROJECTIONS = {"strided": strided_projection, "pooled": pooled_projection}
 
 
 class Block(nn.Module):
@@ -64,23 +79,29 @@ class Block(nn.Module):
 
   Attributes:
     layers: (kernel, stride, channels) of every convolution.
-    project: Whether the shortcut is a 1x1 convolution and a norm.
+    project: A function of PROJECTIONS, then followed by a norm; None for the identity.
     conv: Maker of a convolution.
     norm: Maker of a norm.
+    spatial: Maker of what stands for every convolution of more than one pixel with its norm and
+      ReLU, `(channels, stride, conv, norm)`; None for these three.
     zero_init_last: Whether the last norm's scale starts at zero, so that the block starts as its
       shortcut (Goyal et al. 2017, section 5.1).
   """
 
   layers: tuple[tuple[int, int, int], ...]
-  project: bool
+  project: Callable[..., Array] | None
   conv: Callable[..., nn.Module]
   norm: Callable[..., nn.Module]
+  spatial: Callable[..., nn.Module] | None
   zero_init_last: bool
 
   @nn.compact
   def __call__(self, x: Array, train: bool) -> Array:
     y = x
     for i, (kernel, stride, channels) in enumerate(self.layers, 1):
+      if self.spatial and kernel > 1:
+        y = self.spatial(channels, stride, self.conv, self.norm, name=f"spatial{i}")(y, train)
+        continue
       last = i == len(self.layers)
       init = nn.initializers.zeros if last and self.zero_init_last else nn.initializers.ones
       y = self.conv(channels, kernel, stride, name=f"conv{i}")(y)
@@ -88,17 +109,24 @@ class Block(nn.Module):
       y = y if last else nn.relu(y)
     if self.project:
       stride = max(s for _, s, _ in self.layers)
-      x = self.conv(self.layers[-1][-1], 1, stride, name="projection_conv")(x)
+      x = self.project(self.conv, x, self.layers[-1][-1], stride)
       x = self.norm(name="projection_norm")(x, train)
     return nn.relu(x + y)
 
 
-# The layers of a block of a stage of `width` channels: a basic block is two 3x3, a bottleneck
-# works on `width` channels between 1x1 convolutions and gives four times as many.
-BLOCKS = {
-    "basic": lambda width, stride: ((3, stride, width), (3, 1, width)),
-    "bottleneck": lambda width, stride: ((1, 1, width), (3, stride, width), (1, 1, 4 * width)),
-}
+def basic(width: int, stride: int):
+  """Two 3x3 convolutions of `width` channels."""
+  return (3, stride, width), (3, 1, width)
+
+
+def bottleneck(width: int, stride: int):
+  """A 3x3 of `width` channels between 1x1 convolutions; gives four times as many."""
+  return (1, 1, width), (3, stride, width), (1, 1, 4 * width)
+
+
+# name -> the layers and the spatial module of a block.
+BLOCKS = {"basic": (basic, None), "bottleneck": (bottleneck, None),
+          "selective": (bottleneck, SelectiveKernel)}
 
 
 class ResNet(nn.Module):
@@ -106,7 +134,7 @@ class ResNet(nn.Module):
 
   Attributes:
     blocks: Number of blocks of every stage; as many stages as there are numbers.
-    block: "basic" or "bottleneck".
+    block: A name of BLOCKS.
     widths: Channels of every stage (those of the 3x3 convolutions), before `width`.
     strides: Stride of the first block of every stage.
     stem_width: Channels of the stem, before `width`.
@@ -115,6 +143,7 @@ class ResNet(nn.Module):
     padding: A name of PADDINGS.
     kernel_init: A name of INITS, for the convolutions.
     shortcut: A name of SHORTCUTS: which stages begin with a projection.
+    projection: A name of PROJECTIONS: what such a projection does.
     zero_init_last: Whether every block starts as its shortcut.
     norm: "global", or the number of samples in a BatchNorm group.
     dtype: Compute dtype; parameters, statistics and features are f32.
@@ -130,6 +159,7 @@ class ResNet(nn.Module):
   padding: str = "torch"
   kernel_init: str = "torch"
   shortcut: str = "when_needed"
+  projection: str = "strided"
   zero_init_last: bool = False
   norm: str | int = "global"
   dtype: jnp.dtype = jnp.float32
@@ -138,8 +168,9 @@ class ResNet(nn.Module):
   def __call__(self, images: Array, train: bool) -> dict[str, Array]:
     conv_padding, pool_padding = choose("padding", self.padding, PADDINGS)
     stem = choose("stem", self.stem, STEMS)
-    layers = choose("block", self.block, BLOCKS)
+    layers, spatial = choose("block", self.block, BLOCKS)
     projects = choose("shortcut", self.shortcut, SHORTCUTS)
+    projection = choose("projection", self.projection, PROJECTIONS)
     init = choose("kernel_init", self.kernel_init, INITS)
     norm = batch_norm(self.norm, self.dtype)
 
@@ -147,8 +178,10 @@ class ResNet(nn.Module):
       return Conv(channels, kernel, stride, conv_padding, init, self.dtype, name=name)
 
     x = images.astype(self.dtype)
-    x = conv(round(self.stem_width * self.width), stem.kernel, stem.stride, "stem_conv")(x)
-    x = nn.relu(norm(name="stem_norm")(x, train))
+    for i, (kernel, stride, share) in enumerate(stem.convs, 1):
+      number = i if len(stem.convs) > 1 else ""
+      x = conv(round(self.stem_width * self.width * share), kernel, stride, f"stem_conv{number}")(x)
+      x = nn.relu(norm(name=f"stem_norm{number}")(x, train))
     if stem.pool:
       x = max_pool(x, 3, 2, pool_padding(x.shape[1:3], 3, 2))
     outputs = {}
@@ -157,8 +190,8 @@ class ResNet(nn.Module):
       for b in range(1, count + 1):
         shape = layers(round(channels * self.width), stride if b == 1 else 1)
         changes = x.shape[-1] != shape[-1][-1] or (b == 1 and stride != 1)
-        project = b == 1 and projects(changes)
-        x = Block(shape, project, conv, norm, self.zero_init_last,
+        project = projection if b == 1 and projects(changes) else None
+        x = Block(shape, project, conv, norm, spatial, self.zero_init_last,
                   name=f"stage{s}_block{b}")(x, train)
       outputs[f"stage{s}"] = x
     outputs["features"] = x.astype(jnp.float32).mean((1, 2))

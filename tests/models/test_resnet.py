@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ssl_jax.errors import UserError
-from ssl_jax.models.registry import make_backbone
-from ssl_jax.models.resnet import INITS, stem_for
+from ssl_jax.models.registry import make_backbone, stem_for
+from ssl_jax.models.resnet import INITS
 
 TINY = dict(blocks=(1, 1), widths=(8, 16), strides=(1, 2), stem_width=8, stem="small")
 
@@ -43,6 +43,15 @@ def test_parameters_are_those_of_the_byol_paper(name, width, millions):
   assert round(count(byol) / 1e6) == millions
 
 
+@pytest.mark.parametrize(("name", "width", "millions"), [
+    ("resnet50_sk", 1, 35), ("resnet50_sk", 2, 140), ("resnet101_sk", 2, 257),
+    ("resnet152_sk", 3, 795), ("resnet152", 2, 233)])
+def test_variables_are_those_of_the_simclr_v2_paper(name, width, millions):
+  """Its table counts the running averages of BatchNorm as well."""
+  variables = shapes(make_backbone(name, width=width))
+  assert round(sum(x.size for x in jax.tree.leaves(variables)) / 1e6) == millions
+
+
 @pytest.mark.parametrize(("name", "blocks"), [("resnet8", 1), ("resnet14", 2), ("resnet20", 3)])
 def test_the_cifar_family_has_the_kernels_of_its_paper(name, blocks):
   """6n + 2 layers: the stem, 2n of each width and the classifier; and two projections here."""
@@ -68,7 +77,8 @@ def test_the_stem_sets_the_size_of_every_stage(stem, sizes, padding):
 
 
 def test_the_stem_follows_the_image_size():
-  assert [stem_for(s) for s in (28, 32, 64, 65, 224)] == ["small"] * 3 + ["imagenet"] * 2
+  for name, large in (("resnet50", "imagenet"), ("resnet50_sk", "deep")):
+    assert [stem_for(name, s) for s in (28, 32, 64, 65, 224)] == ["small"] * 3 + [large] * 2
 
 
 def test_width_scales_every_layer():
