@@ -105,11 +105,12 @@ class _Batches:
 class _Decode:
   """Index to batch. It makes its threads when first used, so it can travel to a worker process."""
 
-  def __init__(self, records, canvas: int, num_threads: int, patience: int):
-    self.records = records
+  def __init__(self, source: Source, canvas: int, num_threads: int):
+    self.records = source.records
+    self.masked = source.masked
+    self.patience = source.skipped.limit
     self.canvas = canvas
     self.num_threads = num_threads
-    self.patience = patience
     self.pool = None
 
   def __getstate__(self) -> dict:
@@ -118,9 +119,10 @@ class _Decode:
   def __call__(self, index: np.ndarray) -> dict:
     if self.pool is None:
       self.pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="decode")
-    images = load(self.records, index, self.canvas, self.pool, patience=self.patience)
-    return {"image": images.image, "size": images.size, "label": images.label,
-            "index": images.index, _UNREADABLE: tuple(sorted(images.unreadable.items()))}
+    images = load(self.records, index, self.canvas, self.pool, patience=self.patience,
+                  masked=self.masked)
+    return images.named("image", "size", "label", "index") | {
+        _UNREADABLE: tuple(sorted(images.unreadable.items()))}
 
   def close(self) -> None:
     if self.pool is not None:
@@ -130,9 +132,9 @@ class _Decode:
 class Pipeline:
   """An endless iterator over numpy batches; see `pipeline`. A context manager: it holds threads.
 
-  A batch is {"image": u8[b,S,S,3], "size": i32[b,2], "label": i32[b], "index": i32[b]}, or
-  {"index": i32[b]} if the set lives on the device. Unreadable images are recorded in
-  `source.skipped`.
+  A batch is {"image": u8[b,S,S,3], "size": i32[b,2], "label": i32[b], "index": i32[b]}, and
+  "mask": u8[b,S,S] if the source is masked; or {"index": i32[b]} if the set lives on the device.
+  Unreadable images are recorded in `source.skipped`.
   """
 
   def __init__(self, source: Source, order: Order, canvas: int, num_threads: int, num_workers: int,
@@ -140,8 +142,7 @@ class Pipeline:
     self.source = source
     self.steps_per_epoch = order.steps_per_epoch
     self._order = order
-    self._decode = None if resident else _Decode(
-        source.records, canvas, num_threads, source.skipped.limit)
+    self._decode = None if resident else _Decode(source, canvas, num_threads)
     self._num_workers = 0 if resident else num_workers
     self._step = 0
     self._batches = None

@@ -58,6 +58,16 @@ def to_canvas(image: bytes | np.ndarray, canvas: int) -> tuple[np.ndarray, tuple
   return np.asarray(resized), size
 
 
+def mask_to_canvas(mask: bytes | np.ndarray, canvas: int) -> np.ndarray:
+  """Decodes a mask and squashes it like its image: encoded or u8[H,W] -> u8[S,S].
+
+  Raises:
+    UnreadableError: It is no image.
+  """
+  pixels = Image.fromarray(_decode(mask, at_least=0)[0][..., 0])
+  return np.asarray(pixels.resize((canvas, canvas), Image.Resampling.BILINEAR))
+
+
 def _decode(image: bytes | np.ndarray, at_least: int) -> tuple[np.ndarray, tuple[int, int]]:
   """Returns the pixels, of height and width `at_least` if that is not 0, and the full size."""
   if isinstance(image, np.ndarray):

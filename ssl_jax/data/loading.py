@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ssl_jax.data.decoding import UnreadableError, to_canvas
+from ssl_jax.data.decoding import UnreadableError, mask_to_canvas, to_canvas
 from ssl_jax.data.records import Record, Records
 from ssl_jax.data.source import Source
 
@@ -21,15 +21,22 @@ class Images:
     size: i32[n,2], the (height, width) before the image was squashed.
     label: i32[n], -1 if none.
     index: i32[n], the record that was read: another than asked for if that was unreadable.
+    mask: u8[n,S,S], the foregrounds, or None if they were not asked for.
     unreadable: The names of the images that could not be read, and why.
   """
 
-  def __init__(self, count: int, canvas: int):
+  def __init__(self, count: int, canvas: int, masked: bool):
     self.image = np.zeros((count, canvas, canvas, 3), np.uint8)
     self.size = np.ones((count, 2), np.int32)
     self.label = np.full(count, -1, np.int32)
     self.index = np.full(count, -1, np.int32)
+    self.mask = np.zeros((count, canvas, canvas), np.uint8) if masked else None
     self.unreadable: dict[str, str] = {}
+
+  def named(self, *names: str) -> dict[str, np.ndarray]:
+    """Some of the arrays by name, and the masks if there are any."""
+    return {name: getattr(self, name) for name in (*names, "mask")
+            if getattr(self, name) is not None}
 
 
 def cpu_count() -> int:
@@ -38,7 +45,7 @@ def cpu_count() -> int:
 
 
 def load(records: Records, indices: Sequence[int], canvas: int, pool: ThreadPoolExecutor, *,
-         patience: int) -> Images:
+         patience: int, masked: bool = False) -> Images:
   """Loads images by index.
 
   An unreadable image is replaced by the next readable one after it, which depends on the index
@@ -51,9 +58,10 @@ def load(records: Records, indices: Sequence[int], canvas: int, pool: ThreadPool
     pool: The threads that decode.
     patience: How many of the images after an unreadable one are tried in its place. Where none of
       them is readable either the index stays -1; 0 leaves every unreadable image out.
+    masked: Whether the masks of the records are loaded too.
   """
   indices = [int(i) for i in indices]
-  images = Images(len(indices), canvas)
+  images = Images(len(indices), canvas, masked)
 
   def fill(start: int) -> None:
     chunk = indices[start:start + _CHUNK]
@@ -80,6 +88,8 @@ def _fill_row(images: Images, row: int, records: Records, index: int, record: Re
       if tried or record is None:
         record = records[here]
       pixels, size = to_canvas(record["image"], images.image.shape[1])
+      if images.mask is not None:
+        images.mask[row] = mask_to_canvas(record["mask"], images.image.shape[1])
     except (UnreadableError, OSError, ValueError, RuntimeError) as error:
       images.unreadable[records.name(here)] = " ".join(str(error).split())
       continue
@@ -90,7 +100,7 @@ def _fill_row(images: Images, row: int, records: Records, index: int, record: Re
 
 def resident_bytes(source: Source, canvas: int) -> int:
   """The size of what `load_all` returns, in bytes."""
-  return len(source) * (canvas * canvas * 3 + 4 + 8)
+  return len(source) * (canvas * canvas * (4 if source.masked else 3) + 4 + 8)
 
 
 def load_all(source: Source, canvas: int, *, num_threads: int | None = None) -> dict:
@@ -99,10 +109,12 @@ def load_all(source: Source, canvas: int, *, num_threads: int | None = None) -> 
   An unreadable image is replaced as in `load`, and is recorded in `source.skipped`.
 
   Returns:
-    {"image": u8[N,S,S,3], "label": i32[N], "size": i32[N,2]}
+    {"image": u8[N,S,S,3], "label": i32[N], "size": i32[N,2]}, and "mask": u8[N,S,S] if the source
+    is masked.
   """
   with ThreadPoolExecutor(num_threads or cpu_count()) as pool:
-    images = load(source.records, range(len(source)), canvas, pool, patience=source.skipped.limit)
+    images = load(source.records, range(len(source)), canvas, pool, patience=source.skipped.limit,
+                  masked=source.masked)
   for name, reason in sorted(images.unreadable.items()):
     source.skipped.add(name, reason)
-  return {"image": images.image, "label": images.label, "size": images.size}
+  return images.named("image", "label", "size")

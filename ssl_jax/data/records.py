@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-Record = dict[str, Any]  # "image": encoded bytes or u8[H,W], u8[H,W,3]; "label": int, -1 if none
+# "image": encoded bytes or u8[H,W], u8[H,W,3]; "label": int, -1 if none; where the source knows the
+# foreground, "mask": encoded bytes or u8[H,W].
+Record = dict[str, Any]
 
 
 class Records(abc.ABC):

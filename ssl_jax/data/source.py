@@ -63,6 +63,7 @@ class Source:
     fingerprint: Identifies the content: kind, split, number, class names and a sample of the bytes.
       It holds no path, so the same images elsewhere have the same fingerprint.
     skipped: The unreadable images met so far, by whichever way the source was read.
+    masked: Whether batches for training shall hold the masks of the records.
   """
 
   spec: str
@@ -72,6 +73,7 @@ class Source:
   image_shape: tuple[int, int] | None
   fingerprint: str
   skipped: Skipped = dataclasses.field(compare=False, repr=False)
+  masked: bool = False
 
   def __len__(self) -> int:
     return len(self.records)

@@ -21,11 +21,12 @@ _INSTEAD = "or use bundled:fashion_mnist_mini or tfds:fashion_mnist, which need 
 class TfdsRecords(Records):
   """A split of a prepared TFDS set, its images still encoded."""
 
-  def __init__(self, examples, image: str, label: str | None, origin: str):
+  def __init__(self, examples, image: str, label: str | None, origin: str, masked: bool = False):
     self.examples = examples
     self.image = image
     self.label = label
     self.origin = origin
+    self.masked = masked
 
   def __len__(self) -> int:
     return len(self.examples)
@@ -37,8 +38,9 @@ class TfdsRecords(Records):
     return [self._record(e) for e in self.examples.__getitems__(list(indices))]
 
   def _record(self, example) -> Record:
-    return {"image": example[self.image],
-            "label": -1 if self.label is None else int(example[self.label])}
+    record = {"image": example[self.image],
+              "label": -1 if self.label is None else int(example[self.label])}
+    return record | {"mask": example["mask"]} if self.masked else record
 
   def name(self, index: int) -> str:
     return f"record {index} of {self.origin}"
@@ -89,7 +91,8 @@ def read_split(builder, split: str, spec: str) -> TfdsRecords:
   encoded = {key: tfds.decode.SkipDecoding() for key, feature in features.items()
              if isinstance(feature, tfds.features.Image)}
   examples = builder.as_data_source(split=split, decoders=encoded)
-  return TfdsRecords(examples, *_image_and_label(features, spec), f"{spec} {split}")
+  return TfdsRecords(examples, *_image_and_label(features, spec), f"{spec} {split}",
+                     masked="mask" in encoded and features["mask"].shape[-1] == 1)
 
 
 def _image_and_label(features, spec: str) -> tuple[str, str | None]:
@@ -153,6 +156,11 @@ def prepare(name: str, data_dir: epath.Path) -> None:
     except OSError as error:
       raise UserError(f"tfds:{name} cannot be prepared under {data_dir} ({error}); name a folder "
                       "that can be written with $TFDS_DATA_DIR") from error
+  if base == "composed":
+    from ssl_jax.data.composed.builder import Settings
+    from ssl_jax.data.composed.builder import build as compose
+    compose(data_dir, Settings.of_name(config) if config else Settings())
+    return None
   known = tfds.list_builders(with_community_datasets=False)
   if base not in known:
     raise UserError(f"tfds:{name}: TFDS has no set {base!r} and none is prepared under {data_dir}; "
