@@ -1,14 +1,10 @@
 """MoCo: a query against its key and a queue of keys, made by a slowly moving network."""
 
-import jax
-
 from ssl_jax.losses import blockwise, chance_loss, form
+from ssl_jax.methods.keys import empty_queue, enqueue, restored, shuffled
 from ssl_jax.models import Network, linear_head, moco_v2_head
-from ssl_jax.ops import l2_normalize, queue_push, random_unit, shuffle
 from ssl_jax.schedules import constant
-from ssl_jax.types import Array, Batch, Method, Outputs, Run
-
-SHUFFLE = 7  # the stream of the step's key from which the order of the key batch is drawn
+from ssl_jax.types import Array, Method, Outputs, Run
 
 
 def moco_v1(run: Run, *, temperature: float = 0.07, queue: int = 65536, decay: float = 0.999,
@@ -46,33 +42,21 @@ def moco_v2(run: Run, *, temperature: float = 0.2, queue: int = 65536, decay: fl
 def _moco(run: Run, head, *, temperature: float, queue: int, decay: float) -> Method:
   losses = form(run.batch_size, queue)
 
-  def views(key: Array, batch: Batch):
-    # The stored images are permuted, not the views: uint8 pixels are cheaper to move. Which view
-    # is unused in which call is known to the compiler, so each is computed once.
-    order, _ = shuffle(jax.random.fold_in(key, SHUFFLE), batch["index"].shape[0])
-    shuffled = jax.tree.map(lambda x: x[order], batch)
-    return {"query": run.views(key, batch)["a"], "key": run.views(key, shuffled)["b"]}
-
   def init_memory(key: Array, outputs: Outputs):
-    width = outputs.target["key"]["projection"].shape[-1]
-    return {"queue": random_unit(key, (queue, width)), "pointer": jax.numpy.int32(0)}
+    return empty_queue(key, queue, outputs.target["b"]["projection"].shape[-1])
 
   def loss(outputs: Outputs, memory):
-    _, restore = shuffle(jax.random.fold_in(outputs.key, SHUFFLE),
-                         outputs.batch["index"].shape[0])
-    query = outputs.online["query"]["projection"]
-    key = l2_normalize(outputs.target["key"]["projection"][restore])
+    query, key = outputs.online["a"]["projection"], restored(outputs, "b")
     value = losses.info_nce(query, key, memory["queue"], temperature)
     metrics = {"contrastive_accuracy": losses.info_nce_accuracy(query, key, memory["queue"])}
     # After the logits: this batch's keys are nobody's negatives yet.
-    entries, pointer = queue_push(memory["queue"], memory["pointer"], key)
-    return value, {"queue": entries, "pointer": pointer}, metrics
+    return value, enqueue(memory, queue=key), metrics
 
   return Method(
       network=Network(run.backbone, (("projection", "features", head),)),
-      views=views,
-      online=(("query",),),
-      target=(("key",),),
+      views=shuffled(run.views, ("b",)),
+      online=(("a",),),
+      target=(("b",),),
       loss=loss,
       decay=constant(decay),
       init_memory=init_memory,
