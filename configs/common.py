@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
   config.task = "pretrain"
   config.seed = 0
+  config.choose = False  # whether fields that are None are chosen from the images and the device
 
   # Data: bundled:NAME, tfds:NAME[/config], folder:/path, npz:/path.
   config.data = "bundled:fashion_mnist_mini"
@@ -36,6 +37,9 @@ def get_config() -> ConfigDict:
   config.loader_workers = 0  # processes; 0 decodes in threads of this one
 
   config.batch_size = 256  # over all devices
+  # In how many parts the batch goes through the network, for small devices: the loss is that of the
+  # whole batch, BatchNorm that of a part, unless in groups (model.norm_group), which stay whole.
+  config.micro_batches = 1
   duration(config, "total")
   config.init = ""  # a workdir whose encoder training starts from
 

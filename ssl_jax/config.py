@@ -25,9 +25,9 @@ COMMON = {
     "data": str, "data_dir": str, "train_split": str, "test_split": str,
 }
 PRETRAIN = COMMON | {
-    "canvas": int, "loader_threads": int, "loader_workers": int,
+    "choose": bool, "canvas": int, "loader_threads": int, "loader_workers": int,
     "resident": ("auto", "yes", "no"), "resident_limit_mb": int,
-    "batch_size": int, **_duration("total"),
+    "batch_size": int, "micro_batches": int, **_duration("total"),
     "method": OPTIONS, "model": OPTIONS, "views": OPTIONS, "optimizer": OPTIONS,
     "schedule": {"name": ("cosine", "cosine_by_epoch", "steps", "constant"), "base_lr": float,
                  "scaling": str, "boundaries_percent": tuple, "factor": float,
@@ -45,7 +45,7 @@ KNN = COMMON | {"batch_size": int, "k": tuple, "temperature": float}
 SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN}
 
 # Wherever these stand in a config, by their dotted names.
-POSITIVE = ("log_every_steps", "keep", "views.size", "method.temperature", "method.queue",
+POSITIVE = ("micro_batches", "log_every_steps", "keep", "views.size", "method.temperature", "method.queue",
             "method.hidden", "method.output", "method.depth", "evaluate.knn_k",
             "evaluate.knn_temperature", "evaluate.online_images", "evaluate.batch_size",
             "evaluate.few_per_class", "evaluate.few_draws", "temperature")
@@ -97,6 +97,7 @@ def validate(config: Mapping[str, Any]) -> None:
   for name in NOT_NEGATIVE:
     _check_range(config, name, lambda value: value >= 0, "must not be negative")
   if task == "pretrain":
+    _check_micro_batches(config)
     known = options_of(config["method"].get("name", ""))
     for option in config["method"]:
       if option not in {"name", *known}:
@@ -105,6 +106,15 @@ def validate(config: Mapping[str, Any]) -> None:
   elif not config["init"]:
     raise UserError("config.init is empty; name the workdir of a pretrained encoder: "
                     "--config.init=WORKDIR")
+
+
+def _check_micro_batches(config: Mapping[str, Any]) -> None:
+  count, batch_size = config["micro_batches"], config["batch_size"]
+  group = config["model"].get("norm_group") or 1
+  if count > 1 and batch_size % (count * group):
+    whole = f" of whole BatchNorm groups (config.model.norm_group is {group})" if group > 1 else ""
+    raise UserError(f"config.micro_batches is {count}, which does not divide a batch of "
+                    f"{batch_size} images into equal parts{whole}; change one of them")
 
 
 def _check(config: Mapping[str, Any], schema: Mapping[str, Any], path: str) -> None:

@@ -70,10 +70,14 @@ def run(argv: list[str]) -> None:
   cache = pathlib.Path.home() / ".cache" / "ssl_jax" / "xla"
   jax.config.update("jax_compilation_cache_dir",
                     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
-  from ssl_jax import assess, train
+  from ssl_jax import assess, choose, train
   if config["task"] == "pretrain":
-    stem = pathlib.Path(config_argument(argv)).stem
-    train.run(config, WORKDIR.value or os.path.join("runs", stem), dry_run=DRY_RUN.value)
+    workdir = WORKDIR.value or os.path.join("runs", pathlib.Path(config_argument(argv)).stem)
+    if config["choose"]:
+      config, reasons = choose.settle(config, workdir)
+      for reason in reasons if jax.process_index() == 0 else ():
+        print(f"chosen: {reason}", flush=True)
+    train.run(config, workdir, dry_run=DRY_RUN.value)
   else:
     assess.run(config, WORKDIR.value)
 

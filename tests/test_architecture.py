@@ -14,10 +14,10 @@ FLOORS = (
     {"augment.presets", "augment.scenes", "convert", "optim", "data"},
     {"methods"},
     {"step", "evaluate", "detect", "dense", "checkpoint", "logbook", "describe", "suite_files"},
-    {"config", "build"},
+    {"config", "build", "choose"},
     {"assess", "program"},
     {"train", "plan", "suite"},
-    {"main"},
+    {"main", "data.__main__", "doctor"},
 )
 
 
