@@ -7,6 +7,7 @@ images or operations draw.
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -66,18 +67,19 @@ def batched(view: View) -> Callable[[Array, Batch], Array]:
   return views
 
 
-def together(views: Mapping[str, View], scene: Scene | None = None
+def together(views: Mapping[str, View], scenes: Mapping[str, Scene] = MappingProxyType({})
              ) -> Callable[[Array, Batch], Views]:
   """Every view of every image, independently drawn: (key, batch) -> {name: f32[B, h, w, 3]}.
 
   Args:
     views: By name; view i gets `fold_in(key, i)`.
-    scene: Changes the stored images before a view is cut out of them, anew for each view.
+    scenes: By name, of the views that have one: what changes the stored images before the view is
+      cut out of them, anew for each view.
   """
-  def shown(key, view, batch):
-    if scene is not None:
-      batch = scene(jax.random.fold_in(key, SCENE), batch)
-    return batched(view)(key, batch)
+  def shown(key, name, batch):
+    if name in scenes:
+      batch = scenes[name](jax.random.fold_in(key, SCENE), batch)
+    return batched(views[name])(key, batch)
 
-  return lambda key, batch: {name: shown(jax.random.fold_in(key, i), view, batch)
-                             for i, (name, view) in enumerate(views.items())}
+  return lambda key, batch: {name: shown(jax.random.fold_in(key, i), name, batch)
+                             for i, name in enumerate(views)}
