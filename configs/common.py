@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
   config.data_dir = ""  # where tfds sets lie; "" for $TFDS_DATA_DIR or ~/tensorflow_datasets
   config.train_split = "train"
   config.test_split = "test"  # for evaluation during and after training
+  config.masks = ""  # foregrounds: "" for the records' own, "threshold", or a folder of them
   config.canvas = 0  # side of the square that images are stored in; 0 chooses from the crop size
   config.resident = "auto"  # whether the images live on the device: auto, yes, no
   config.resident_limit_mb = 2048  # what auto allows
@@ -49,6 +50,7 @@ def get_config() -> ConfigDict:
   config.model = ConfigDict({"name": "resnet50", "stem": "auto", "norm_group": 0,
                              "dtype": "float32"})
   config.views = ConfigDict({"preset": "simclr", "size": 224})
+  config.scene = ConfigDict({"name": "none"})  # what happens to backgrounds before the views
   config.optimizer = ConfigDict({"name": "sgd", "weight_decay": 1e-4,
                                  "clip_norm": config_dict.placeholder(float)})
   config.schedule = ConfigDict({

@@ -1,7 +1,7 @@
 """From a checked config and its data to the parts that run: method, optimizer, views, encoder."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,8 @@ import optax
 
 from ssl_jax import data
 from ssl_jax.augment.presets import PRESETS, preset
-from ssl_jax.augment.views import View, batched, together
+from ssl_jax.augment.scenes import scenes
+from ssl_jax.augment.views import Scene, View, batched, together
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.evaluate.online import watch
 from ssl_jax.methods import make_method
@@ -19,6 +20,7 @@ from ssl_jax.optim import make_optimizer, scaled_learning_rate
 from ssl_jax.schedules import constant, cosine_by_epoch, step_decay, steps, warmup_cosine
 from ssl_jax.types import Array, Batch, Method, Monitor, Run, Schedule
 
+TEXTURES = 32  # photographs that a pool of textures holds: they are constants of the program
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -34,6 +36,7 @@ class Parts(NamedTuple):
     total_steps: The length of the run.
     canvas: Side of the square that the images are stored in.
     meta: What a checkpoint tells of its encoder.
+    masked: Whether the batches must hold masks.
   """
 
   method: Method
@@ -44,11 +47,18 @@ class Parts(NamedTuple):
   total_steps: int
   canvas: int
   meta: dict[str, Any]
+  masked: bool = False
 
 
 def open_split(config: Mapping[str, Any], which: str) -> data.Source:
   """The images of one of a config's splits, such as "train_split"."""
   return data.open_source(config["data"], config[which], data_dir=config["data_dir"] or None)
+
+
+def training_source(config: Mapping[str, Any]) -> data.Source:
+  """The images of a config's train split, with their masks if the scene needs them."""
+  source = open_split(config, "train_split")
+  return source if config["scene"]["name"] == "none" else data.with_masks(source, config["masks"])
 
 
 def split_name(options: Mapping[str, Any], name: str = "name") -> tuple[str, dict[str, Any]]:
@@ -95,6 +105,17 @@ def training_views(group: Mapping[str, Any]) -> dict[str, View]:
   for theirs in ("evaluation", "proportion"):
     options.pop(theirs, None)
   return preset(name, **options)
+
+
+def training_scenes(config: Mapping[str, Any], view_names: Sequence[str], canvas: int
+                    ) -> dict[str, Scene]:
+  """The scene of each view, as a config's `scene` group says; its `textures` names a source."""
+  name, options = split_name(config["scene"])
+  if options.get("textures"):
+    pool = data.open_source(options["textures"], "train", data_dir=config["data_dir"] or None)
+    pool = data.load_all(data.sample(pool, TEXTURES, config["seed"]), canvas)
+    options["textures"] = {kind: jnp.asarray(pool[kind]) for kind in ("image", "size")}
+  return scenes(name, view_names, **options)
 
 
 def evaluation_view(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,16 +165,17 @@ def parts(config: Mapping[str, Any], source: data.Source) -> Parts:
   model = dict(config["model"])
   if model.get("stem") == "auto":
     model["stem"] = stem_for(model["name"], size)
+  canvas = canvas_for(config, source)
   views = training_views(config["views"])
+  staged = training_scenes(config, tuple(views), canvas)
   run = Run(
-      backbone=backbone(model), views=together(views), view_names=tuple(views),
+      backbone=backbone(model), views=together(views, staged), view_names=tuple(views),
       batch_size=batch_size, total_steps=total, num_classes=len(source.class_names),
       norm=norm_of(model), dtype=dtype_of(model))
   method_name, method_options = split_name(config["method"])
   method = make_method(method_name, run, **method_options)
   rate, peak = learning_rate(config, len(source), total)
   optimizer_name, optimizer_options = split_name(config["optimizer"])
-  canvas = canvas_for(config, source)
   return Parts(
       method=method,
       optimizer=make_optimizer(optimizer_name, rate, **optimizer_options),
@@ -161,7 +183,8 @@ def parts(config: Mapping[str, Any], source: data.Source) -> Parts:
       monitor=watch(method.online[0][0], len(source.class_names)),
       total_steps=total, canvas=canvas,
       meta={"method": method_name, "model": model,
-            "preprocessing": {"canvas": canvas, **evaluation_view(config["views"])}})
+            "preprocessing": {"canvas": canvas, **evaluation_view(config["views"])}},
+      masked=bool(staged))
 
 
 def encode(module, preprocessing: Mapping[str, Any]) -> Callable[[Any, Batch], Array]:

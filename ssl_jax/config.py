@@ -26,9 +26,9 @@ COMMON = {
 }
 PRETRAIN = COMMON | {
     "choose": bool, "canvas": int, "loader_threads": int, "loader_workers": int,
-    "resident": ("auto", "yes", "no"), "resident_limit_mb": int,
+    "masks": str, "resident": ("auto", "yes", "no"), "resident_limit_mb": int,
     "batch_size": int, "micro_batches": int, **_duration("total"),
-    "method": OPTIONS, "model": OPTIONS, "views": OPTIONS, "optimizer": OPTIONS,
+    "method": OPTIONS, "model": OPTIONS, "views": OPTIONS, "scene": OPTIONS, "optimizer": OPTIONS,
     "schedule": {"name": ("cosine", "cosine_by_epoch", "steps", "constant"), "base_lr": float,
                  "scaling": str, "boundaries_percent": tuple, "factor": float,
                  **_duration("warmup")},

@@ -15,12 +15,13 @@ from ssl_jax.step import init_state, train_step
 from ssl_jax.types import Batch, Params, TrainState
 
 
-def batch_shapes(batch_size: int, canvas: int) -> Batch:
+def batch_shapes(batch_size: int, canvas: int, masked: bool = False) -> Batch:
   """The shapes of a global batch as a method sees it."""
+  mask = {"mask": jax.ShapeDtypeStruct((batch_size, canvas, canvas), jnp.uint8)} if masked else {}
   return {"image": jax.ShapeDtypeStruct((batch_size, canvas, canvas, 3), jnp.uint8),
           "size": jax.ShapeDtypeStruct((batch_size, 2), jnp.int32),
           "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
-          "index": jax.ShapeDtypeStruct((batch_size,), jnp.int32)}
+          "index": jax.ShapeDtypeStruct((batch_size,), jnp.int32)} | mask
 
 
 def make_step(parts: Parts, mesh: Mesh):
@@ -45,7 +46,7 @@ def first_state(config: Mapping[str, Any], parts: Parts, mesh: Mesh) -> TrainSta
   Raises:
     UserError: There is no such encoder, or it is of another architecture.
   """
-  shapes = batch_shapes(config["batch_size"], parts.canvas)
+  shapes = batch_shapes(config["batch_size"], parts.canvas, parts.masked)
   # It runs once: on a CPU, compiling it well takes six seconds longer than compiling it.
   on_cpu = mesh.devices.flat[0].platform == "cpu"
   # Made by one program, so that no two leaves share a buffer and all can be donated.

@@ -29,7 +29,7 @@ def run(config: Config, workdir: str, dry_run: bool = False) -> None:
   Raises:
     UserError: For whatever the user can mend; nothing is then written or overwritten.
   """
-  source = build.open_split(config, "train_split")
+  source = build.training_source(config)
   if source.class_names:
     build.open_split(config, "test_split")  # a wrong one is told now, not at the first evaluation
   check_workdir(config, workdir)
@@ -48,7 +48,8 @@ def run(config: Config, workdir: str, dry_run: bool = False) -> None:
     store = replicate(mesh, data.load_all(source, parts.canvas)) if resident else {}
     step = program.make_step(parts, mesh)
     compiled = program.compile_step(
-        step, state, store, mesh, program.batch_shapes(config["batch_size"], parts.canvas)
+        step, state, store, mesh, program.batch_shapes(
+            config["batch_size"], parts.canvas, parts.masked)
     ) if dry_run else None
     if jax.process_index() == 0:
       for line in describe.start(config, parts, mesh, source, resident, state, compiled):
