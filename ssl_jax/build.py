@@ -55,9 +55,8 @@ def open_split(config: Mapping[str, Any], which: str) -> data.Source:
   return data.open_source(config["data"], config[which], data_dir=config["data_dir"] or None)
 
 
-def training_source(config: Mapping[str, Any]) -> data.Source:
-  """The images of a config's train split, with their masks if the scene needs them."""
-  source = open_split(config, "train_split")
+def in_scenes(config: Mapping[str, Any], source: data.Source) -> data.Source:
+  """The images for training, with their masks if the scene needs them; evaluation never does."""
   return source if config["scene"]["name"] == "none" else data.with_masks(source, config["masks"])
 
 

@@ -29,23 +29,24 @@ def run(config: Config, workdir: str, dry_run: bool = False) -> None:
   Raises:
     UserError: For whatever the user can mend; nothing is then written or overwritten.
   """
-  source = build.training_source(config)
+  source = build.open_split(config, "train_split")
   if source.class_names:
     build.open_split(config, "test_split")  # a wrong one is told now, not at the first evaluation
+  shown = build.in_scenes(config, source)
   check_workdir(config, workdir)
   parts = build.parts(config, source)
   mesh = make_mesh()
   check_divisible(config["batch_size"], mesh.size)
-  resident = lives_on_device(config, source, parts.canvas)
+  resident = lives_on_device(config, shown, parts.canvas)
   with data.pipeline(
-      source, batch_size=config["batch_size"] // jax.process_count(), canvas=parts.canvas,
+      shown, batch_size=config["batch_size"] // jax.process_count(), canvas=parts.canvas,
       seed=config["seed"], process_index=jax.process_index(), process_count=jax.process_count(),
       num_threads=config["loader_threads"] or None, num_workers=config["loader_workers"],
       resident=resident) as batches:
     # A run that goes on has no need of the encoder that it once started from.
     origin = {"init": ""} if saved_steps(workdir) else {}
     state = program.first_state({**config, **origin}, parts, mesh)
-    store = replicate(mesh, data.load_all(source, parts.canvas)) if resident else {}
+    store = replicate(mesh, data.load_all(shown, parts.canvas)) if resident else {}
     step = program.make_step(parts, mesh)
     compiled = program.compile_step(
         step, state, store, mesh, program.batch_shapes(
