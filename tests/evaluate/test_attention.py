@@ -32,7 +32,7 @@ def test_the_map_is_the_mean_over_the_patches_that_cover_a_pixel():
         total[i:i + k, j:j + k] += error
         covers[i:i + k, j:j + k] += 1
     inside = slice(k - 1, 1 - k)
-    np.testing.assert_allclose(found, (total / covers)[inside, inside], rtol=1e-4)
+    np.testing.assert_allclose(found, total[inside, inside] / covers[inside, inside], rtol=1e-4)
     if stride == 1:
       assert (covers[inside, inside] == k * k).all()
 
