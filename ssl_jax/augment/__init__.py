@@ -56,18 +56,19 @@ from ssl_jax.augment.resample import (
     crop_and_resize,
     resize_and_crop,
 )
+from ssl_jax.augment.strong import Draw, adjust_strong, draw_strong, random_strong
 
 __all__ = [
-    "Box", "Jitter", "adjust_blur", "adjust_blur_extended", "adjust_brightness_additive",
+    "Box", "Draw", "Jitter", "adjust_blur", "adjust_blur_extended", "adjust_brightness_additive",
     "adjust_brightness_multiplicative", "adjust_contrast_grey", "adjust_contrast_per_channel",
     "adjust_hue", "adjust_jitter_byol", "adjust_jitter_simclr", "adjust_jitter_torchvision",
-    "adjust_saturation_grey", "adjust_saturation_hsv", "bicubic", "bicubic_antialias", "bilinear",
-    "bilinear_antialias", "center_crop", "crop_and_resize", "flip", "normalise", "random_blur",
-    "random_blur_extended", "random_brightness_additive", "random_brightness_multiplicative",
-    "random_contrast_grey", "random_contrast_per_channel", "random_crop", "random_flip",
-    "random_hue", "random_jitter_byol", "random_jitter_simclr", "random_jitter_torchvision",
-    "random_resized_crop", "random_resized_crop_byol", "random_resized_crop_tf",
-    "random_saturation_grey", "random_saturation_hsv", "resize_and_center_crop",
-    "resize_and_crop", "sample_box_byol", "sample_box_tf", "sample_box_torchvision", "solarise",
-    "to_greyscale",
+    "adjust_saturation_grey", "adjust_saturation_hsv", "adjust_strong", "bicubic",
+    "bicubic_antialias", "bilinear", "bilinear_antialias", "center_crop", "crop_and_resize",
+    "draw_strong", "flip", "normalise", "random_blur", "random_blur_extended",
+    "random_brightness_additive", "random_brightness_multiplicative", "random_contrast_grey",
+    "random_contrast_per_channel", "random_crop", "random_flip", "random_hue", "random_jitter_byol",
+    "random_jitter_simclr", "random_jitter_torchvision", "random_resized_crop",
+    "random_resized_crop_byol", "random_resized_crop_tf", "random_saturation_grey",
+    "random_saturation_hsv", "random_strong", "resize_and_center_crop", "resize_and_crop",
+    "sample_box_byol", "sample_box_tf", "sample_box_torchvision", "solarise", "to_greyscale",
 ]
