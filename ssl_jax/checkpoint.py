@@ -6,31 +6,18 @@ written in the background to a temporary folder, which is renamed when complete:
 killed at any moment finds the last complete one.
 """
 
-from typing import Any, NamedTuple
-
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep_policy
 
+from ssl_jax.convert import Encoder, load
+from ssl_jax.convert.ours import FOLDER, first_line, read_workdir, saved_steps
 from ssl_jax.errors import UserError
 from ssl_jax.types import Params, TrainState
 
-FOLDER = "checkpoints"
 METRIC = "knn_top1"
-
-
-class Saved(NamedTuple):
-  """What `load_encoder` returns.
-
-  Attributes:
-    variables: {"params": .., "batch_stats": ..} of the backbone, on the host.
-    meta: "model" and "preprocessing", and the method, step and config they came from.
-  """
-
-  variables: dict[str, Params]
-  meta: dict[str, Any]
+__all__ = ["FOLDER", "METRIC", "Checkpoints", "encoder_of", "load_encoder", "saved_steps"]
 
 
 def encoder_of(state: TrainState) -> dict[str, Params]:
@@ -92,7 +79,7 @@ class Checkpoints:
           state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()))
     except Exception as error:  # orbax raises many types for a damaged or foreign file
       raise UserError(
-          f"checkpoint {self.folder / str(step)} cannot be read ({_first_line(error)}); delete "
+          f"checkpoint {self.folder / str(step)} cannot be read ({first_line(error)}); delete "
           "that folder to resume from the one before it, or name another --workdir") from error
     state = TrainState(**items["state"])
     return state._replace(key=jax.random.wrap_key_data(state.key)), items["data"]
@@ -106,39 +93,14 @@ class Checkpoints:
     self.manager.close()
 
 
-def saved_steps(workdir: str) -> list[int]:
-  """The steps of a workdir's complete checkpoints, in order."""
-  folder = epath.Path(workdir) / FOLDER
-  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) \
-      if folder.exists() else []
+def load_encoder(path: str, step: int | None = None) -> Encoder:
+  """Reads an encoder to the host.
 
-
-def load_encoder(workdir: str, step: int | None = None) -> Saved:
-  """Reads the backbone of a run's last checkpoint, or of that at `step`.
+  Args:
+    path: A workdir, for the backbone of its last checkpoint; or any file that `convert.load` knows.
+    step: That of the workdir's checkpoint.
 
   Raises:
-    UserError: There is no such workdir or checkpoint, or it cannot be read.
+    UserError: There is no such checkpoint, or it cannot be read.
   """
-  folder, steps = epath.Path(workdir).absolute() / FOLDER, saved_steps(workdir)
-  if not steps:
-    raise UserError(f"{workdir} holds no checkpoint; name the workdir of a pretraining run")
-  if step is not None and step not in steps:
-    raise UserError(f"{workdir} holds no checkpoint of step {step}; it has {steps}")
-  path = folder / str(steps[-1] if step is None else step)
-  try:
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-      meta = reader.restore(path / "meta")
-    with ocp.StandardCheckpointer() as reader:
-      shapes = reader.metadata(path / "encoder").item_metadata.tree
-      # Given numpy arrays to fill, it returns numpy arrays: no device is touched.
-      variables = reader.restore(path / "encoder", jax.tree.map(
-          lambda m: np.empty(m.shape, m.dtype), shapes))
-  except Exception as error:
-    raise UserError(f"checkpoint {path} cannot be read ({_first_line(error)}); use an earlier step "
-                    "or another workdir") from error
-  return Saved(variables, meta)
-
-
-def _first_line(error: Exception) -> str:
-  lines = str(error).strip().splitlines()
-  return f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
+  return load(path) if step is None else read_workdir(path, step)

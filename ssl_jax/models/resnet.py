@@ -23,12 +23,14 @@ class Stem(NamedTuple):
 
   convs: tuple[tuple[int, int, float], ...]  # (kernel, stride, share of the stem's channels)
   pool: bool
+  margin: int = 0  # rows and columns of zeros around the image, beside the convolutions' padding
 
 
 STEMS = {
     "imagenet": Stem(((7, 2, 1),), True),  # He et al. 2016: 224 px -> 56 px
     "deep": Stem(((3, 2, 0.5), (3, 1, 0.5), (3, 1, 1)), True),  # ResNet-D; the same sizes
     "small": Stem(((3, 1, 1),), False),  # SimCLR B.9, for CIFAR: keeps every pixel
+    "small_wide": Stem(((3, 1, 1),), False, 1),  # solo-learn's for CIFAR, padded by 2: 34 of 32 px
     "strided": Stem(((3, 2, 1),), False),  # halves a small image: four times cheaper than "small"
 }
 
@@ -124,8 +126,14 @@ def bottleneck(width: int, stride: int):
   return (1, 1, width), (3, stride, width), (1, 1, 4 * width)
 
 
+def bottleneck_v1(width: int, stride: int):
+  """A bottleneck as published, with the stride in the first 1x1 (He et al. 2016, Caffe)."""
+  return (1, stride, width), (3, 1, width), (1, 1, 4 * width)
+
+
 # name -> the layers and the spatial module of a block.
 BLOCKS = {"basic": (basic, None), "bottleneck": (bottleneck, None),
+          "bottleneck_v1": (bottleneck_v1, None),
           "selective": (bottleneck, SelectiveKernel)}
 
 
@@ -178,6 +186,7 @@ class ResNet(nn.Module):
       return Conv(channels, kernel, stride, conv_padding, init, self.dtype, name=name)
 
     x = images.astype(self.dtype)
+    x = jnp.pad(x, ((0, 0), *((stem.margin, stem.margin),) * 2, (0, 0))) if stem.margin else x
     for i, (kernel, stride, share) in enumerate(stem.convs, 1):
       number = i if len(stem.convs) > 1 else ""
       x = conv(round(self.stem_width * self.width * share), kernel, stride, f"stem_conv{number}")(x)
