@@ -18,6 +18,7 @@ from ssl_jax.methods import make_method
 from ssl_jax.models import make_backbone, stem_for
 from ssl_jax.optim import make_optimizer, scaled_learning_rate
 from ssl_jax.schedules import constant, cosine_by_epoch, step_decay, steps, warmup_cosine
+from ssl_jax.step import MicroBatches
 from ssl_jax.types import Array, Batch, Method, Monitor, Run, Schedule
 
 TEXTURES = 32  # photographs that a pool of textures holds: they are constants of the program
@@ -33,6 +34,7 @@ class Parts(NamedTuple):
     learning_rate: Its schedule, step -> rate.
     peak: The learning rate after scaling.
     monitor: What is watched.
+    micro: In how many parts the batch goes through the network.
     total_steps: The length of the run.
     canvas: Side of the square that the images are stored in.
     meta: What a checkpoint tells of its encoder.
@@ -44,6 +46,7 @@ class Parts(NamedTuple):
   learning_rate: Schedule
   peak: float
   monitor: Monitor
+  micro: MicroBatches
   total_steps: int
   canvas: int
   meta: dict[str, Any]
@@ -180,6 +183,7 @@ def parts(config: Mapping[str, Any], source: data.Source) -> Parts:
       optimizer=make_optimizer(optimizer_name, rate, **optimizer_options),
       learning_rate=rate, peak=peak,
       monitor=watch(method.online[0][0], len(source.class_names)),
+      micro=MicroBatches(config["micro_batches"], model.get("norm_group") or 1),
       total_steps=total, canvas=canvas,
       meta={"method": method_name, "model": model,
             "preprocessing": {"canvas": canvas, **evaluation_view(config["views"])}},

@@ -45,8 +45,8 @@ KNN = COMMON | {"batch_size": int, "k": tuple, "temperature": float}
 SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN}
 
 # Wherever these stand in a config, by their dotted names.
-POSITIVE = ("micro_batches", "log_every_steps", "keep", "views.size", "method.temperature", "method.queue",
-            "method.hidden", "method.output", "method.depth", "evaluate.knn_k",
+POSITIVE = ("micro_batches", "log_every_steps", "keep", "views.size", "method.temperature",
+            "method.queue", "method.hidden", "method.output", "method.depth", "evaluate.knn_k",
             "evaluate.knn_temperature", "evaluate.online_images", "evaluate.batch_size",
             "evaluate.few_per_class", "evaluate.few_draws", "temperature")
 NOT_NEGATIVE = ("seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb",

@@ -42,7 +42,10 @@ def start(config: Mapping[str, Any], parts, mesh, source: Source, resident: bool
   negatives = f"{parts.method.negatives:,} negatives per anchor" if parts.method.negatives else ""
   if negatives:
     negatives += (" in blocks, " if parts.method.in_blocks else ", ")
-  yield (f"batch {config['batch_size']} over {devices(mesh)}, {negatives}{parts.total_steps:,} "
+  micro = parts.micro.count
+  batch = f"batch {config['batch_size']}" + (
+      f" in {micro} micro-batches of {config['batch_size'] // micro} images" if micro > 1 else "")
+  yield (f"{batch} over {devices(mesh)}, {negatives}{parts.total_steps:,} "
          f"steps = {epochs:.1f} epochs, learning rate {parts.peak:.4g} at its peak "
          f"({config['optimizer']['name']}, {config['schedule']['name']})")
   if compiled is not None:

@@ -30,7 +30,7 @@ def make_step(parts: Parts, mesh: Mesh):
   `store` holds the images of a set that lives on the devices, of which the batch names the
   indices; it is empty when the batch brings its images.
   """
-  pure = train_step(parts.method, parts.optimizer, parts.monitor)
+  pure = train_step(parts.method, parts.optimizer, parts.monitor, parts.micro)
 
   def step(state: TrainState, batch: Batch, store: Batch):
     fetched = {name: jax.lax.with_sharding_constraint(values[batch["index"]], over_batch(mesh))

@@ -5,6 +5,8 @@ program over global arrays. Which method runs is data: see `types.Method`.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,21 @@ from ssl_jax.types import (
   Views,
 )
 
+
+class MicroBatches(NamedTuple):
+  """How the batch is divided where its activations do not fit.
+
+  Attributes:
+    count: Micro-batches M; 1 leaves the batch whole.
+    together: Consecutive images that stay together, in units of which the batch is dealt out: with
+      grouped BatchNorm the group's size, so that every group is whole.
+  """
+
+  count: int = 1
+  together: int = 1
+
+
+WHOLE = MicroBatches()
 NO_MONITOR = Monitor(init=lambda key, outputs: (), update=lambda state, outputs: ((), {}))
 
 
@@ -79,8 +96,63 @@ def loss_and_gradients(method: Method, state: TrainState, batch: Batch):
   return jax.value_and_grad(loss, has_aux=True)(state.params)
 
 
+def cached_loss_and_gradients(method: Method, micro: MicroBatches, state: TrainState, batch: Batch):
+  """`loss_and_gradients` with the activations of one micro-batch at a time: gradient caching.
+
+  Gao et al. 2021, arXiv:2101.06983: embed the micro-batches, differentiate the loss of all
+  embeddings, then embed each micro-batch again and pull its embeddings' gradients back. Exact: the
+  loss sees the whole batch, and so does whatever draws the views, all of which are held (a view of
+  224 pixels takes 0.6 MB).
+
+  BatchNorm sees a micro-batch at a time. In groups (`model.norm_group`) it is what it is on the
+  whole batch, and so is everything else. A global one becomes one in groups of a micro-batch, which
+  holds the images m, m + M, m + 2M, ... The new running statistics are the mean of what the
+  micro-batches make of the old ones, which for groups is again what the whole batch makes of them.
+  """
+  key = jax.random.fold_in(state.key, state.step)
+  views = jax.lax.stop_gradient(method.views(key, batch))
+  # [B, ...] -> [B / (M u), M, u, ...]: where whole units lie on every device no image moves.
+  dealt = jax.tree.map(lambda x: x.reshape(-1, *micro, *x.shape[1:]), views)
+
+  def part(tree, m):
+    taken = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, m, 1, keepdims=False), tree)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), taken)
+
+  def whole(parts):  # [M, B / M, ...] -> [B, ...]
+    apart = jax.tree.map(lambda x: x.reshape(
+        micro.count, -1, micro.together, *x.shape[2:]).swapaxes(0, 1), parts)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), apart)
+
+  def embed(_, m):
+    online, stats = forward(method.network, state.params, state.stats, part(dealt, m),
+                            method.online)
+    target, target_stats = forward(method.network, state.target_params, state.target_stats,
+                                   part(dealt, m), method.target)
+    return None, (online, target, stats, target_stats)
+
+  _, (online, target, *moved) = jax.lax.scan(embed, None, jnp.arange(micro.count))
+  stats, target_stats = jax.tree.map(lambda x: x.mean(0), moved)
+
+  def loss(online):
+    outputs = Outputs(online, jax.lax.stop_gradient(whole(target)), batch, key, state.step)
+    value, memory, metrics = method.loss(outputs, state.memory)
+    return value, (outputs, stats, target_stats, memory, metrics)
+
+  loss_and_rest, cotangents = jax.value_and_grad(loss, has_aux=True)(whole(online))
+  cotangents = jax.tree.map(lambda x: x.reshape(-1, *micro, *x.shape[1:]), cotangents)
+
+  def pull_back(total, m):
+    def online_of(params):
+      return forward(method.network, params, state.stats, part(dealt, m), method.online)[0]
+    _, pull = jax.vjp(online_of, state.params)
+    return jax.tree.map(jnp.add, total, pull(part(cotangents, m))[0]), None
+
+  zeros = jax.tree.map(jnp.zeros_like, state.params)
+  return loss_and_rest, jax.lax.scan(pull_back, zeros, jnp.arange(micro.count))[0]
+
+
 def train_step(method: Method, optimizer: optax.GradientTransformation,
-               monitor: Monitor = NO_MONITOR
+               monitor: Monitor = NO_MONITOR, micro: MicroBatches = WHOLE
                ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """Returns `step(state, batch) -> (state, metrics)`, a pure function to be jitted.
 
@@ -88,9 +160,11 @@ def train_step(method: Method, optimizer: optax.GradientTransformation,
   `skipped`: parameters, statistics, optimizer, memory and target stay as they were.
   """
 
+  differentiate = (partial(loss_and_gradients, method) if micro.count == 1
+                   else partial(cached_loss_and_gradients, method, micro))
+
   def step(state: TrainState, batch: Batch):
-    (loss, (outputs, stats, target_stats, memory, metrics)), gradients = loss_and_gradients(
-        method, state, batch)
+    (loss, (outputs, stats, target_stats, memory, metrics)), gradients = differentiate(state, batch)
     gradient_norm = optax.tree.norm(gradients)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

@@ -36,7 +36,7 @@ def run(config: Config, workdir: str, dry_run: bool = False) -> None:
   check_workdir(config, workdir)
   parts = build.parts(config, source)
   mesh = make_mesh()
-  check_divisible(config["batch_size"], mesh.size)
+  check_divisible(config["batch_size"], config["micro_batches"], mesh.size)
   resident = lives_on_device(config, shown, parts.canvas)
   with data.pipeline(
       shown, batch_size=config["batch_size"] // jax.process_count(), canvas=parts.canvas,
@@ -164,11 +164,15 @@ def start_workdir(config: Config, workdir: str) -> None:
     write_json(folder / "config.json", config)
 
 
-def check_divisible(batch_size: int, devices: int) -> None:
+def check_divisible(batch_size: int, micro_batches: int, devices: int) -> None:
   """Raises a UserError unless every device gets as many images."""
   if batch_size % devices:
     raise UserError(f"config.batch_size is {batch_size}, not a multiple of the {devices} devices; "
                     f"use {max(batch_size // devices, 1) * devices}")
+  if batch_size // micro_batches % devices:
+    raise UserError(f"config.micro_batches is {micro_batches}: parts of "
+                    f"{batch_size // micro_batches} images are not a multiple of the {devices} "
+                    "devices; take fewer parts")
 
 
 def lives_on_device(config: Config, source: data.Source, canvas: int) -> bool:
