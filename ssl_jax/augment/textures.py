@@ -21,7 +21,8 @@ def texture(key: Array, size: int) -> Array:
   u = jax.random.uniform(keys[0], (WAVES, 3))
   angle, phase = 2 * math.pi * u[:, 0], 2 * math.pi * u[:, 1]
   cycles = jnp.exp(u[:, 2] * math.log(max(size / 4, 1)))
-  colours = 0.4 / math.sqrt(WAVES) * jax.random.normal(keys[1], (WAVES, 3))
+  light, hue = jnp.split(jax.random.normal(keys[1], (WAVES, 4)), (1,), axis=1)
+  colours = 0.25 / math.sqrt(WAVES) * (light + 0.4 * hue)  # as photographs: more light than hue
   slow, shift = jax.random.uniform(keys[2], (2, 2), minval=-2, maxval=2)
   place = (jnp.arange(size) + 0.5) / size
   y, x = place[:, None], place[None, :]
