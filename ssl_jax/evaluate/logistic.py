@@ -129,12 +129,12 @@ def descend(x: Array, labels: Array, l2: Array, *, num_classes: int,
     error = weight[..., None] * (p - target)
     gradient = jnp.einsum("nr,npc->rpc", x, error, precision=EXACT) + penalty * u
     hessian = jnp.einsum("nr,npc->rpc", square, weight[..., None] * p * (1 - p))
-    return loss + 0.5 * _dot(penalty * u, u), gradient, 1.0 / (hessian + least)
+    return loss + 0.5 * dot(penalty * u, u), gradient, 1.0 / (hessian + least)
 
   def line_search(u, logits, direction, slope):
     """The minimum along the direction, by Newton's method in one convex variable."""
-    quadratic = _dot(penalty * direction, direction)
-    linear = _dot(penalty * u, direction)
+    quadratic = dot(penalty * direction, direction)
+    linear = dot(penalty * u, direction)
 
     def newton(_, t):
       p = jax.nn.softmax(logits + t[:, None] * slope)
@@ -146,8 +146,8 @@ def descend(x: Array, labels: Array, l2: Array, *, num_classes: int,
     return jax.lax.fori_loop(0, LINE_STEPS, newton, jnp.ones(P))
 
   def advance(state):
-    direction = -_two_loops(state.gradient, state.steps, state.changes, state.inverse)
-    expected = -_dot(state.gradient, direction)
+    direction = -two_loops(state.gradient, state.steps, state.changes, state.inverse)
+    expected = -dot(state.gradient, direction)
     done = state.done | (expected <= tolerance * state.loss)
     slope = forward(direction)
     t = jnp.where(done, 0.0, line_search(state.u, state.logits, direction, slope))
@@ -177,26 +177,26 @@ def descend(x: Array, labels: Array, l2: Array, *, num_classes: int,
   return Linear(end.u[:-1].swapaxes(0, 1), end.u[-1], end.loss, end.count)
 
 
-def _dot(a: Array, b: Array) -> Array:
+def dot(a: Array, b: Array) -> Array:
   """The inner product of each of the P problems: two [R, P, C] -> [P]."""
   return jnp.einsum("rpc,rpc->p", a, b, precision=EXACT)
 
 
-def _two_loops(gradient: Array, steps: Array, changes: Array, precondition: Array) -> Array:
+def two_loops(gradient: Array, steps: Array, changes: Array, precondition: Array) -> Array:
   """L-BFGS's estimate of the inverse Hessian times the gradient; empty pairs have no effect."""
-  curvatures = jax.vmap(_dot)(steps, changes)  # [M, P]
+  curvatures = jax.vmap(dot)(steps, changes)  # [M, P]
   rho = jnp.where(curvatures > 0, 1.0 / jnp.maximum(curvatures, 1e-30), 0.0)
 
   def backward(q, pair):
     step, change, r = pair
-    alpha = r * _dot(step, q)
+    alpha = r * dot(step, q)
     return q - alpha[:, None] * change, alpha
 
   def forward(q, pair):
     step, change, r, alpha = pair
-    return q + step * (alpha - r * _dot(change, q))[:, None], None
+    return q + step * (alpha - r * dot(change, q))[:, None], None
 
   q, alphas = jax.lax.scan(backward, gradient, (steps, changes, rho))
-  latest = curvatures[0] / jnp.maximum(_dot(changes[0], precondition * changes[0]), 1e-30)
+  latest = curvatures[0] / jnp.maximum(dot(changes[0], precondition * changes[0]), 1e-30)
   q = precondition * q * jnp.where(rho[0] > 0, latest, 1.0)[:, None]
   return jax.lax.scan(forward, q, (steps, changes, rho, alphas), reverse=True)[0]
