@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import benchmarks
-from benchmarks import ceilings, evidence, losses, results_page, step, timing
+from benchmarks import ceilings, evidence, losses, results_page, ring, step, timing
 from configs import fashion, fashion_r18
 from ssl_jax.config import resolve
 
@@ -41,10 +41,20 @@ def test_ceilings_are_written_with_the_machine(tmp_path):
 
 def test_every_loss_has_a_row_for_every_batch_and_memory_grows_with_it():
   rows = losses.measure(small=True)
-  assert all(positive(row, "ms", "memory_mib") for row in rows)
+  assert all(positive(row, "ms") for row in rows + losses.once(64))
+  assert {row["form"] for row in rows} == {"dense", "blocks"}
   for name in ("nt_xent", "info_nce", "supervised_contrastive"):
-    small, large = sorted((r for r in rows if r["loss"] == name), key=lambda r: r["batch"])
-    assert small["memory_mib"] < large["memory_mib"]
+    small, large = sorted((r for r in rows if (r["loss"], r["form"]) == (name, "dense")),
+                          key=lambda r: r["batch"])
+    assert 0 < small["memory_mib"] < large["memory_mib"]
+
+
+def test_blocks_send_no_more_than_a_ring_and_both_give_the_same():
+  blocks, around = ring.measure(devices=8, batch=64)
+  # 128 embeddings reach a device in one block from the 7 others, or 16 at a time in 8 rounds.
+  assert blocks["received_mib"] * 2**20 >= 2 * 128 * ring.WIDTH * 4 * 7 / 8
+  assert around["received_mib"] * 2**20 >= 2 * 8 * 16 * ring.WIDTH * 4
+  assert blocks["received_mib"] < around["received_mib"]
 
 
 def test_the_step_is_measured_with_its_views_and_without():

@@ -8,8 +8,8 @@ pass computes the blocks again, as Dao et al. 2022 do, arXiv:2205.14135.
 Where an embedding is anchor and candidate, the matrix is symmetric, and the gradient of row i is
 sum_j (w_ij + w_ji) z_j with both weights computed from one logit: three matrix products in all, as
 many as the dense form takes, and on a sharded batch no sum over devices. Every device gathers a
-block when its turn comes; a ring of `ppermute` would send as many bytes, hold as much and need the
-mesh (`python -m benchmarks.losses --ring`).
+block when its turn comes: a ring of `ppermute` sends as many bytes, holds more and needs the mesh
+(`python -m benchmarks.ring`).
 """
 
 from collections.abc import Callable
