@@ -19,16 +19,25 @@ from ssl_jax.losses.contrastive import (
   supervised_contrastive_in,
   supervised_contrastive_queue,
 )
+from ssl_jax.losses.divergence import (
+  batch_and_queue,
+  clsa_terms,
+  distributional_divergence,
+  positive_and_queue,
+)
 from ssl_jax.losses.regression import normalized_mse
 from ssl_jax.losses.relic import draw_candidates, relic_contrastive, relic_invariance
 from ssl_jax.losses.supervised import accuracy, cross_entropy
 
 __all__ = [
   "accuracy",
+  "batch_and_queue",
   "batch_info_nce",
   "batch_info_nce_accuracy",
   "chance_loss",
+  "clsa_terms",
   "cross_entropy",
+  "distributional_divergence",
   "draw_candidates",
   "form",
   "info_nce",
@@ -37,6 +46,7 @@ __all__ = [
   "nt_xent",
   "nt_xent_accuracy",
   "nt_xent_mean",
+  "positive_and_queue",
   "relic_contrastive",
   "relic_invariance",
   "supervised_contrastive",
