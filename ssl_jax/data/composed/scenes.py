@@ -275,8 +275,9 @@ def _object(pasted: Pasted, parts: Parts, size: int) -> Layer:
   cutout = Image.fromarray(picture_of(pasted, parts).pixels)
   if pasted.flipped:
     cutout = cutout.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-  cutout = cutout.resize((max(1, round(width)), max(1, round(height))), Image.Resampling.BICUBIC)
-  cutout = cutout.rotate(pasted.angle, Image.Resampling.BICUBIC, expand=True)
+  # Bilinear, as a cubic's overshoot would rim the object with another colour.
+  cutout = cutout.resize((max(1, round(width)), max(1, round(height))), Image.Resampling.BILINEAR)
+  cutout = cutout.rotate(pasted.angle, Image.Resampling.BILINEAR, expand=True)
   sigma = pasted.feather * size
   margin = int(4 * sigma) + 1
   pixels = np.pad(np.asarray(cutout, np.float32), [(margin, margin), (margin, margin), (0, 0)])
