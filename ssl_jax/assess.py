@@ -11,7 +11,7 @@ from etils import epath
 
 from ssl_jax import build, data, describe
 from ssl_jax.augment.views import batched
-from ssl_jax.checkpoint import load_encoder
+from ssl_jax.checkpoint import load_encoder, saved_steps
 from ssl_jax.config import config_hash
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.collapse import rank_me
@@ -80,15 +80,19 @@ def online(examiner: Examiner, variables, train: data.Source, test: data.Source,
 
 def scores(train: Features, test: Features, num_classes: int, settings: Mapping[str, Any],
            seed: int) -> dict[str, dict[str, float]]:
-  """k-NN, a linear probe on all labels, and one on a few labels, of one kind of features."""
-  return {
+  """k-NN, a linear probe on all labels, and one on a few labels, of one kind of features.
+
+  The last is left out where a class has fewer images than that.
+  """
+  found = {
       "knn": knn(*train, *test, num_classes=num_classes, k=min(settings["knn_k"], len(train[0])),
                  temperature=settings["knn_temperature"]),
-      "linear": linear_probe(train, test, num_classes=num_classes, seed=seed),
-      "few_label": few_label_probe(train, test, num_classes=num_classes, seed=seed,
-                                   per_class=settings["few_per_class"],
-                                   draws=settings["few_draws"]),
-  }
+      "linear": linear_probe(train, test, num_classes=num_classes, seed=seed)}
+  if np.bincount(train[1], minlength=num_classes).min() >= settings["few_per_class"]:
+    found["few_label"] = few_label_probe(
+        train, test, num_classes=num_classes, seed=seed, per_class=settings["few_per_class"],
+        draws=settings["few_draws"])
+  return found
 
 
 def protocol(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -130,17 +134,22 @@ def run(config: Mapping[str, Any], workdir: str | None) -> None:
   """The tasks of configs/eval: judges the encoder of `config.init`, on its own data by default.
 
   Writes `results.json` in the workdir, by default a folder named like the task beside the encoder's
-  checkpoints.
+  checkpoints, or in runs/NAME for an encoder that is a file.
 
   Raises:
     UserError: There is no such encoder or data, or the workdir holds results already.
   """
   saved = load_encoder(config["init"])
+  if saved.report:
+    print(f"{config['init']}: {saved.report}", flush=True)
   trained_on = saved.meta["config"]
   config = dict(config) | {
       name: config[name] or trained_on[name] for name in ("data", "data_dir", "train_split",
                                                           "test_split")}
-  workdir = epath.Path(workdir or epath.Path(config["init"]) / config["task"])
+  if not config["data"]:
+    raise UserError(f"{config['init']} does not tell on which images to judge it; name them: "
+                    "--config.data=SPEC")
+  workdir = epath.Path(workdir or home_of(config["init"]) / config["task"])
   if (workdir / "results.json").exists():
     raise UserError(f"{workdir} holds results already; name another --workdir")
   train, test = (build.open_split(config, which) for which in ("train_split", "test_split"))
@@ -156,6 +165,13 @@ def run(config: Mapping[str, Any], workdir: str | None) -> None:
   print(", ".join(f"{task} {name} {score:.2f}" for task, figures in results.items()
                   for name, score in figures.items() if name.startswith("top")))
   print(f"results: {workdir}/results.json")
+
+
+def home_of(init: str) -> epath.Path:
+  """Where the figures of an encoder go: its own workdir, or runs/NAME for a file or zoo:NAME."""
+  path = epath.Path(init)
+  return path if path.is_dir() and saved_steps(init) else epath.Path("runs") / (
+      path.name.removeprefix("zoo:").split(".")[0] or path.name)
 
 
 def knn_task(config: Mapping[str, Any], workdir: epath.Path, saved, train: data.Source,

@@ -121,13 +121,14 @@ def finish(workdir: str, results: Mapping[str, Any]) -> None:
     table = Table(title="test accuracy, %")
     rows = {results["method"]: results, **results.get("baselines", {})}
     labels = {"knn": "k-NN", "linear": "linear", "few_label": "few labels"}
+    labels = {figure: label for figure, label in labels.items() if figure in results}
     table.add_column("features")
     for label in labels.values():
       table.add_column(label, justify="right")
     for name, row in rows.items():
-      knn, linear, few = (f"{row[k]['top1']:.1f}" for k in labels)
-      table.add_row(name.replace("_", " "), knn, linear,
-                    f"{few} ± {row['few_label']['top1_std']:.1f}")
+      spread = f" ± {row['few_label']['top1_std']:.1f}" if "few_label" in labels else ""
+      *most, last = (f"{row[figure]['top1']:.1f}" for figure in labels)
+      table.add_row(name.replace("_", " "), *most, last + spread)
     console.print(table)
   console.print(f"results: {workdir}/results.json   metrics: {workdir}/metrics.jsonl", markup=False)
   console.print(f"next: python -m ssl_jax.main --config configs/eval/linear.py "

@@ -1,4 +1,7 @@
-"""`python -m ssl_jax.main --config configs/X.py [--workdir DIR] [--config.key=value]`."""
+"""`python -m ssl_jax.main --config configs/X.py [--workdir DIR] [--config.key=value]`.
+
+`ssl-jax --config X` is the same command.
+"""
 
 import os
 import pathlib
@@ -7,9 +10,11 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from ssl_jax.config_files import locate
 from ssl_jax.errors import UserError
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "What to run: a file of configs/.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "What to run: a file of configs/, or its name.")
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where checkpoints and results go; the same again resumes. Default: "
     "runs/<name of the config>.")
@@ -29,6 +34,20 @@ def config_argument(argv: list[str]) -> str:
   return ""
 
 
+def at(file: pathlib.Path, argv: list[str]) -> list[str]:
+  """The arguments, with a path where --config gives a name; what follows a colon stays."""
+  found, follows = [], False
+  for this in argv:
+    name, equals, value = this.partition("=")
+    is_config = this.startswith("-") and name.lstrip("-") == "config"
+    if (is_config and equals) or follows:
+      colon = (value if is_config else this).partition(":")[1:]
+      this = (name + equals if is_config else "") + str(file) + "".join(colon)
+    found.append(this)
+    follows = is_config and not equals
+  return found
+
+
 def parse(argv: list[str]):
   """Parses the flags and loads the config; returns it with the names that the flags set in it.
 
@@ -38,13 +57,10 @@ def parse(argv: list[str]):
   path = config_argument(argv)
   if not path:
     raise UserError("--config is missing; try --config configs/quickstart.py")
-  if not pathlib.Path(path).is_file():
-    raise UserError(f"--config={path}: no such file; try --config configs/quickstart.py")
-  # Config files import each other as `configs.x`, wherever the command is given.
-  sys.path.append(str(pathlib.Path(path).resolve().parent.parent))
-  sys.path.append(str(pathlib.Path(path).resolve().parent.parent.parent))
+  file, root = locate(path)
+  sys.path.append(str(root))  # config files import each other as `configs.x`
   try:
-    rest = flags.FLAGS(argv)
+    rest = flags.FLAGS(at(file, argv))
     config = CONFIG.value
   except AttributeError as error:  # a field that the config does not have
     name, *hint = str(error.args[0]).strip("'\"").replace("'", "").replace("\\n", "\n").split("\n")

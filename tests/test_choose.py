@@ -84,7 +84,7 @@ def test_a_device_tells_its_memory():
 def test_own_images_in_one_command_and_the_same_command_goes_on(command, tmp_path):
   random = np.random.default_rng(0)
   for i in range(48):
-    folder = tmp_path / "photos" / "ab"[i % 2]
+    folder = tmp_path / "photos" / "ab"[i % 6 == 0]
     folder.mkdir(parents=True, exist_ok=True)
     pixels = random.integers(0, 255, (20 + i % 3, 24, 3), np.uint8)
     Image.fromarray(pixels).save(folder / f"{i}.png")
@@ -97,3 +97,4 @@ def test_own_images_in_one_command_and_the_same_command_goes_on(command, tmp_pat
   assert "chosen:" not in again[1]
   results = json.loads((tmp_path / "run" / "results.json").read_text())
   assert results["steps"] == 2 and "linear" in results
+  assert "few_label" not in results and "few labels" not in first[1]  # b has 8 images
