@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
-from skimage.color import rgb2lab
 
 from ssl_jax.errors import UserError
 
@@ -74,9 +73,9 @@ def read_parts(size: int, objects: str | None = None, backgrounds: str | None = 
 
   Objects are divided by the first word of their names, so that `sheep` and `sheep_lamb` stay
   together: of the words of a class in alphabetical order, every fourth is for testing and every
-  eighth for validation. Photographs are ranked along the main direction in which their mean colours
-  differ (the first principal component in Lab) and cut into `ENVIRONMENTS` equal parts, of each of
-  which, too, every fourth is for testing and every eighth for validation.
+  eighth for validation. Photographs are ranked from blue to yellow and cut into `ENVIRONMENTS`
+  equal parts (roughly: sky, water and stone, earth and bark, grass), of each of which, too, every
+  fourth is for testing and every eighth for validation.
 
   Args:
     size: Side of the scenes, which decides the resolution that is kept.
@@ -189,14 +188,10 @@ def _first_word(picture: Picture) -> str:
 
 
 def _environments(photographs: Sequence[Picture]) -> list[list[Picture]]:
-  """The photographs in `ENVIRONMENTS` groups of like colour and equal size."""
-  colours = np.stack([rgb2lab(p.pixels).mean((0, 1)) for p in photographs])
-  centred = colours - colours.mean(0)
-  axis = np.linalg.svd(centred, full_matrices=False)[2][0]
-  axis *= np.sign(axis[np.abs(axis).argmax()])  # the sign of a principal component is arbitrary
-  ranked = [photographs[i] for i in np.argsort(centred @ axis, kind="stable")]
-  return [[ranked[i] for i in part] for part in np.array_split(np.arange(len(ranked)),
-                                                               ENVIRONMENTS)]
+  """The photographs from blue to yellow, in `ENVIRONMENTS` groups of equal size."""
+  red, green, blue = np.stack([p.pixels.mean((0, 1)) for p in photographs], 1)
+  ranked = np.argsort((red + green) / 2 - blue, kind="stable")
+  return [[photographs[i] for i in part] for part in np.array_split(ranked, ENVIRONMENTS)]
 
 
 def _divide(pictures: Sequence[Picture], what: str, group: Callable[[Picture], str]
