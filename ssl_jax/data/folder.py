@@ -48,6 +48,10 @@ class FolderRecords(Records):
   def __getitem__(self, index: int) -> Record:
     return {"image": pathlib.Path(self.name(index)).read_bytes(), "label": int(self.labels[index])}
 
+  def classes(self, index: int) -> tuple[int, ...]:
+    label = int(self.labels[index])
+    return (label,) if label >= 0 else ()
+
 
 def open_folder(path: str) -> Shelf:
   """Opens a folder of images by the rules of this module's docstring."""

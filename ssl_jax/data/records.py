@@ -31,6 +31,11 @@ class Records(abc.ABC):
   def name(self, index: int) -> str:
     """What to call a record in a message."""
 
+  def classes(self, index: int) -> tuple[int, ...]:
+    """The classes that an image shows: its label, or several where a set has several."""
+    label = self[index]["label"]
+    return (label,) if label >= 0 else ()
+
 
 class ArrayRecords(Records):
   """Images u8[N,H,W] or u8[N,H,W,3] in memory, with labels i32[N] or None."""
@@ -70,6 +75,9 @@ class Chosen(Records):
   def name(self, index: int) -> str:
     return self.records.name(self.indices[index])
 
+  def classes(self, index: int) -> tuple[int, ...]:
+    return self.records.classes(self.indices[index])
+
 
 class Chain(Records):
   """Several records one after the other."""
@@ -92,3 +100,7 @@ class Chain(Records):
   def name(self, index: int) -> str:
     records, index = self._find(index)
     return records.name(index)
+
+  def classes(self, index: int) -> tuple[int, ...]:
+    records, index = self._find(index)
+    return records.classes(index)

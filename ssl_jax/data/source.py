@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from ssl_jax.data import splits
+from ssl_jax.data.archives import open_archive
 from ssl_jax.data.folder import open_folder
 from ssl_jax.data.listing import open_list
 from ssl_jax.data.npz import open_bundled, open_npz
@@ -85,9 +86,10 @@ def open_source(spec: str, split: str, *, data_dir: str | os.PathLike | None = N
 
   Args:
     spec: `bundled:fashion_mnist_mini`; `tfds:NAME[/config]`, prepared as ArrayRecord;
-      `folder:/path`, `list:/file`, `npz:/path`: see the module of that name (`listing` for list).
+      `folder:/path`, `list:/file`, `npz:/path`: see the module of that name (`listing` for list);
+      `archive:NAME`, see `ssl_jax.data.archives`.
     split: A split in the manner of TFDS, such as train, train[:50%], train[1000:], train+test.
-    data_dir: Where TFDS sets lie; by default `$TFDS_DATA_DIR` or ~/tensorflow_datasets.
+    data_dir: Where TFDS sets and archives lie: `$TFDS_DATA_DIR` or ~/tensorflow_datasets if None.
     max_unreadable: How many unreadable images are skipped before it is an error; by default 1 % of
       the images, and at least 10.
 
@@ -96,7 +98,8 @@ def open_source(spec: str, split: str, *, data_dir: str | os.PathLike | None = N
   """
   kind, colon, rest = spec.partition(":")
   openers = {"bundled": open_bundled, "folder": open_folder, "list": open_list, "npz": open_npz,
-             "tfds": lambda name: open_tfds(name, data_dir)}
+             "tfds": lambda name: open_tfds(name, data_dir),
+             "archive": lambda name: open_archive(name, data_dir)}
   if not (colon and rest) or kind not in openers:
     hint = nearest(kind, openers) + " " if colon else ""
     raise UserError(f"data source {spec!r} is not understood; {hint}write {SPECS}")
