@@ -11,13 +11,14 @@ FLOORS = (
     {"types", "errors"},
     {"ops", "augment.color"},
     {"losses", "augment", "models", "saliency", "schedules", "sharding"},
-    {"augment.presets", "augment.scenes", "convert", "optim", "data"},
-    {"methods"},
+    {"augment.presets", "augment.scenes", "convert", "optim", "data",
+     "saliency.learned"},
+    {"methods", "saliency.making"},
     {"step", "evaluate", "detect", "dense", "checkpoint", "logbook", "describe", "suite_files"},
     {"config", "build", "choose"},
     {"assess", "program"},
     {"train", "plan", "suite"},
-    {"main", "data.__main__", "doctor"},
+    {"main", "data.__main__", "saliency.__main__", "saliency.teach", "doctor"},
 )
 
 
