@@ -42,7 +42,9 @@ def get_config() -> ConfigDict:
   # whole batch, BatchNorm that of a part, unless in groups (model.norm_group), which stay whole.
   config.micro_batches = 1
   duration(config, "total")
-  config.init = ""  # a workdir whose encoder training starts from
+  # The encoder that training starts from: a workdir, a checkpoint of others or zoo:NAME, see
+  # docs/checkpoints.md; model.name "init" takes its network as well.
+  config.init = ""
 
   # The rest of `method`, `model`, `views` and `optimizer` are options of what is named.
   config.method = ConfigDict({"name": "simclr"})

@@ -1,18 +1,23 @@
 """The compiled program of a run: its step and its first state, on a mesh."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 from jax.sharding import Mesh
 
-from ssl_jax.build import Parts
+from ssl_jax.build import Parts, backbone
 from ssl_jax.checkpoint import encoder_of, load_encoder
 from ssl_jax.errors import UserError
 from ssl_jax.sharding import over_batch, replicated
 from ssl_jax.step import init_state, train_step
 from ssl_jax.types import Batch, Params, TrainState
+
+# Attributes of a backbone that change its training and not what it computes in evaluation.
+OF_TRAINING = ("kernel_init", "zero_init_last", "norm", "dtype", "parent", "name")
 
 
 def batch_shapes(batch_size: int, canvas: int, masked: bool = False) -> Batch:
@@ -40,8 +45,36 @@ def make_step(parts: Parts, mesh: Mesh):
   return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
 
 
-def first_state(config: Mapping[str, Any], parts: Parts, mesh: Mesh) -> TrainState:
+def own_model(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
+  """The config with a model group of its own, where that is `config.init`'s: model.name = "init".
+
+  It is that encoder's, but for `norm_group` and `dtype`, which are of training. A run that goes on
+  keeps what its config.json says, and has no need of the encoder.
+
+  Raises:
+    UserError: There is no such encoder.
+  """
+  if config["model"]["name"] != "init":
+    return dict(config)
+  if not config["init"]:
+    raise UserError("config.model.name is 'init', but config.init names no encoder; give one, or "
+                    "name a network")
+  before = epath.Path(workdir) / "config.json"
+  model = json.loads(before.read_text())["model"] if before.exists() else (
+      load_encoder(config["init"]).meta["model"])
+  own = {k: v for k, v in config["model"].items() if k in ("norm_group", "dtype")}
+  return dict(config) | {"model": dict(model) | own}
+
+
+def first_state(config: Mapping[str, Any], parts: Parts, mesh: Mesh,
+                tell: Callable[[str], None] = lambda line: None) -> TrainState:
   """The state at step 0: of random weights, or with the encoder that `config.init` names.
+
+  Args:
+    config: Checked; its seed, batch size and init.
+    parts: Of the run.
+    mesh: Where the state lives.
+    tell: Is told what came of a foreign encoder's tensors.
 
   Raises:
     UserError: There is no such encoder, or it is of another architecture.
@@ -57,9 +90,12 @@ def first_state(config: Mapping[str, Any], parts: Parts, mesh: Mesh) -> TrainSta
   key = jax.random.key(config["seed"])
   if not config["init"]:
     return make(key)
-  saved = load_encoder(config["init"]).variables
-  check_same_shapes(saved, encoder_of(jax.eval_shape(make, key)), config["init"])
-  return adopt(make(key), saved)
+  saved = load_encoder(config["init"])
+  check_same_shapes(saved.variables, encoder_of(jax.eval_shape(make, key)), config["init"])
+  check_same_network(saved.meta["model"], parts.meta["model"], config["init"])
+  if saved.report:
+    tell(f"{config['init']}: {saved.report}")
+  return adopt(make(key), saved.variables)
 
 
 def adopt(state: TrainState, saved: dict[str, Params]) -> TrainState:
@@ -91,7 +127,20 @@ def check_same_shapes(theirs, ours, where: str) -> None:
     raise UserError(
         f"{where}: {matched} of {len(ours)} tensors of the encoder match; the first that does not "
         f"is {name}, {theirs.get(name, 'missing')} there and {ours.get(name, 'missing')} here; set "
-        "config.model as that run did")
+        "config.model as that run did, or take its own: --config.model.name=init")
+
+
+def check_same_network(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:
+  """Raises a UserError if two model groups, whose tensors are alike, compute something else.
+
+  Such are networks that pad or stride differently: the weights fit and the features do not.
+  """
+  a, b = backbone(theirs), backbone(ours)
+  for name in a.__dataclass_fields__:
+    there, here = getattr(a, name), getattr(b, name, None)
+    if name not in OF_TRAINING and there != here:
+      raise UserError(f"{where}: the weights fit, but its network has {name} {there!r} and "
+                      f"config.model {here!r}; take its own: --config.model.name=init")
 
 
 def compile_step(step, state: TrainState, store: Batch, mesh: Mesh, batch: Batch):

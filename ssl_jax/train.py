@@ -29,6 +29,7 @@ def run(config: Config, workdir: str, dry_run: bool = False) -> None:
   Raises:
     UserError: For whatever the user can mend; nothing is then written or overwritten.
   """
+  config = program.own_model(config, workdir)
   source = build.open_split(config, "train_split")
   if source.class_names:
     build.open_split(config, "test_split")  # a wrong one is told now, not at the first evaluation
@@ -45,20 +46,25 @@ def run(config: Config, workdir: str, dry_run: bool = False) -> None:
       resident=resident) as batches:
     # A run that goes on has no need of the encoder that it once started from.
     origin = {"init": ""} if saved_steps(workdir) else {}
-    state = program.first_state({**config, **origin}, parts, mesh)
+    state = program.first_state({**config, **origin}, parts, mesh, tell=on_first_host)
     store = replicate(mesh, data.load_all(shown, parts.canvas)) if resident else {}
     step = program.make_step(parts, mesh)
     compiled = program.compile_step(
         step, state, store, mesh, program.batch_shapes(
             config["batch_size"], parts.canvas, parts.masked)
     ) if dry_run else None
-    if jax.process_index() == 0:
-      for line in describe.start(config, parts, mesh, source, resident, state, compiled):
-        print(line, flush=True)
+    for line in describe.start(config, parts, mesh, source, resident, state, compiled):
+      on_first_host(line)
     if not dry_run:
       state = loop(config, workdir, source, parts, mesh, batches, store, step, state)
   if not dry_run and int(state.step) == parts.total_steps:
     finish(config, workdir, source, parts, mesh, state)
+
+
+def on_first_host(line: str) -> None:
+  """Prints a line once, however many processes run."""
+  if jax.process_index() == 0:
+    print(line, flush=True)
 
 
 def loop(config: Config, workdir: str, source: data.Source, parts: build.Parts, mesh,

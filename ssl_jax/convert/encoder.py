@@ -11,6 +11,10 @@ from ssl_jax.convert.structure import NORM, STATISTICS, infer, shapes
 from ssl_jax.errors import UserError
 
 
+# What a run of ours would tell of its data; a file of others tells nothing.
+UNKNOWN = {"data": "", "data_dir": "", "train_split": "train", "test_split": "test"}
+
+
 class Report(NamedTuple):
   """What came of a file's tensors.
 
@@ -88,7 +92,7 @@ def make_encoder(layout: Layout, found: Mapping[str, np.ndarray], theirs: Mappin
   arrays = {name: np.require(found[name], np.float32, ["C", "A", "O"]) for name in expected}
   report = Report(f"{layout.name} ({layout.of})", len(arrays), _counts(left_out), sanity(arrays))
   meta = {"model": model, "preprocessing": preprocessing(layout, model.get("stem", "imagenet")),
-          "method": layout.name, "step": 0, "config": {}}
+          "method": layout.name, "step": 0, "config": dict(UNKNOWN)}
   return Encoder(variables_of(arrays), meta, report)
 
 
