@@ -52,7 +52,10 @@ def get_config() -> ConfigDict:
   config.model = ConfigDict({"name": "resnet50", "stem": "auto", "norm_group": 0,
                              "dtype": "float32"})
   config.views = ConfigDict({"preset": "simclr", "size": 224})
-  config.scene = ConfigDict({"name": "none"})  # what happens to backgrounds before the views
+  # What happens to backgrounds before the views: none, dilo, remove_background (augment/scenes.py).
+  config.scene = ConfigDict({"name": "none"} | {option: config_dict.placeholder(kind) for kind, of in {
+      float: ("probability", "blur", "radius", "threshold", "least", "most"),
+      str: ("backgrounds", "textures", "fill"), tuple: ("views",)}.items() for option in of})
   config.optimizer = ConfigDict({"name": "sgd", "weight_decay": 1e-4,
                                  "clip_norm": config_dict.placeholder(float)})
   config.schedule = ConfigDict({

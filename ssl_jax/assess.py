@@ -14,6 +14,7 @@ from ssl_jax.augment.views import batched
 from ssl_jax.checkpoint import load_encoder, saved_steps
 from ssl_jax.config import config_hash
 from ssl_jax.errors import UserError
+from ssl_jax.evaluate.backgrounds import VARIANTS, reliance, variant_split
 from ssl_jax.evaluate.collapse import rank_me
 from ssl_jax.evaluate.features import extract
 from ssl_jax.evaluate.knn import knn
@@ -185,6 +186,23 @@ def knn_task(config: Mapping[str, Any], workdir: epath.Path, saved, train: data.
                           temperature=config["temperature"]) for k in config["k"]}
 
 
+def backgrounds_task(config: Mapping[str, Any], workdir: epath.Path, saved, train: data.Source,
+                     test: data.Source) -> dict[str, Any]:
+  """A linear probe, scored on the test images and on those with other backgrounds."""
+  del workdir
+  sets = {"original": test} | {v: data.open_source(
+      config["data"], variant_split(config["test_split"], v), data_dir=config["data_dir"] or None)
+      for v in VARIANTS}
+  examiner = Examiner(build.backbone(saved.meta["model"]), saved.meta["preprocessing"],
+                      config["batch_size"])
+  bank = examiner.features(saved.variables, train)
+  # The fit does not see the test images, so it is one classifier that all of these score.
+  scores = {name: linear_probe(bank, examiner.features(saved.variables, source),
+                               num_classes=len(train.class_names), seed=config["seed"])
+            for name, source in sets.items()}
+  return scores | {"background": reliance({name: score["top1"] for name, score in scores.items()})}
+
+
 def linear_task(config: Mapping[str, Any], workdir: epath.Path, saved, train: data.Source,
                 test: data.Source) -> dict[str, Any]:
   """A paper's augmented SGD probe; a part of the train split chooses its learning rate."""
@@ -228,4 +246,4 @@ def linear_task(config: Mapping[str, Any], workdir: epath.Path, saved, train: da
   return {"linear": scores | {"recipe": config["recipe"]}}
 
 
-TASKS = {"knn": knn_task, "linear": linear_task}
+TASKS = {"knn": knn_task, "linear": linear_task, "backgrounds": backgrounds_task}

@@ -21,7 +21,7 @@ def _duration(name: str) -> dict[str, Any]:
 # schema OPTIONS holds a name and options, which whoever is named checks.
 OPTIONS = "options"
 COMMON = {
-    "task": ("pretrain", "linear", "knn"), "seed": int, "init": str,
+    "task": ("pretrain", "linear", "knn", "backgrounds"), "seed": int, "init": str,
     "data": str, "data_dir": str, "train_split": str, "test_split": str,
 }
 PRETRAIN = COMMON | {
@@ -42,14 +42,16 @@ LINEAR = COMMON | {
     "validation_percent": float, "views": OPTIONS,
 }
 KNN = COMMON | {"batch_size": int, "k": tuple, "temperature": float}
-SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN}
+BACKGROUNDS = COMMON | {"batch_size": int}
+SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN, "backgrounds": BACKGROUNDS}
 
 # Wherever these stand in a config, by their dotted names.
 POSITIVE = ("micro_batches", "log_every_steps", "keep", "views.size", "method.temperature",
             "method.queue", "method.hidden", "method.output", "method.depth", "evaluate.knn_k",
             "evaluate.knn_temperature", "evaluate.online_images", "evaluate.batch_size",
             "evaluate.few_per_class", "evaluate.few_draws", "temperature")
-NOT_NEGATIVE = ("seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb",
+NOT_NEGATIVE = ("scene.probability", "scene.blur", "scene.radius", "scene.threshold",
+                "scene.least", "scene.most", "seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb",
                 "batch_size", "epochs", "validation_percent", "schedule.base_lr",
                 "method.decay", "model.norm_group", "optimizer.weight_decay", "optimizer.momentum",
                 "optimizer.clip_norm")
