@@ -8,6 +8,10 @@ unit replaces the same duration in another: `--config.total_steps=100` wins over
 from ml_collections import ConfigDict, config_dict
 
 UNITS = ("steps", "epochs", "examples", "percent")
+# What the scenes may be told; None is the paper's value.
+SCENE_OPTIONS = {"views": tuple, "probability": float, "backgrounds": str, "textures": str,
+                 "blur": float, "radius": float, "fill": str, "threshold": float, "least": float,
+                 "most": float}
 
 
 def duration(config: ConfigDict, name: str, **given) -> None:
@@ -53,9 +57,8 @@ def get_config() -> ConfigDict:
                              "dtype": "float32"})
   config.views = ConfigDict({"preset": "simclr", "size": 224})
   # What happens to backgrounds before the views: none, dilo, remove_background (augment/scenes.py).
-  config.scene = ConfigDict({"name": "none"} | {option: config_dict.placeholder(kind) for kind, of in {
-      float: ("probability", "blur", "radius", "threshold", "least", "most"),
-      str: ("backgrounds", "textures", "fill"), tuple: ("views",)}.items() for option in of})
+  config.scene = ConfigDict({"name": "none"} | {
+      option: config_dict.placeholder(kind) for option, kind in SCENE_OPTIONS.items()})
   config.optimizer = ConfigDict({"name": "sgd", "weight_decay": 1e-4,
                                  "clip_norm": config_dict.placeholder(float)})
   config.schedule = ConfigDict({

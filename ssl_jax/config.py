@@ -51,7 +51,8 @@ POSITIVE = ("micro_batches", "log_every_steps", "keep", "views.size", "method.te
             "evaluate.knn_temperature", "evaluate.online_images", "evaluate.batch_size",
             "evaluate.few_per_class", "evaluate.few_draws", "temperature")
 NOT_NEGATIVE = ("scene.probability", "scene.blur", "scene.radius", "scene.threshold",
-                "scene.least", "scene.most", "seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb",
+                "scene.least", "scene.most",
+                "seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb",
                 "batch_size", "epochs", "validation_percent", "schedule.base_lr",
                 "method.decay", "model.norm_group", "optimizer.weight_decay", "optimizer.momentum",
                 "optimizer.clip_norm")
