@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.evaluate.many_shot import SOLVERS
 from ssl_jax.evaluate.probe import RECIPES
 from ssl_jax.methods import options_of
 from ssl_jax.schedules import UNITS
@@ -27,10 +28,11 @@ COMMON = {
 PRETRAIN = COMMON | {
     "choose": bool, "canvas": int, "loader_threads": int, "loader_workers": int,
     "masks": str, "resident": ("auto", "yes", "no"), "resident_limit_mb": int,
-    "batch_size": int, "micro_batches": int, **_duration("total"),
+    "batch_size": int, "micro_batches": int, "mesh": {"fsdp": int}, **_duration("total"),
     "method": OPTIONS, "model": OPTIONS, "views": OPTIONS, "scene": OPTIONS, "optimizer": OPTIONS,
-    "schedule": {"name": ("cosine", "cosine_by_epoch", "steps", "constant"), "base_lr": float,
-                 "scaling": str, "boundaries_percent": tuple, "factor": float,
+    "schedule": {"name": ("cosine", "cosine_by_epoch", "warmup_cosine_by_epoch", "steps",
+                          "constant"),
+                 "base_lr": float, "scaling": str, "boundaries_percent": tuple, "factor": float,
                  **_duration("warmup")},
     "log_every_steps": int, **_duration("eval_every"), **_duration("checkpoint_every"),
     "keep": int, "tensorboard": bool, "profile": bool,
@@ -43,21 +45,29 @@ LINEAR = COMMON | {
 }
 KNN = COMMON | {"batch_size": int, "k": tuple, "temperature": float}
 BACKGROUNDS = COMMON | {"batch_size": int}
-SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN, "backgrounds": BACKGROUNDS}
+SUITE = {
+    "task": ("suite",), "init": str, "seed": int, "data_dir": str, "sets": tuple,
+    "protocols": tuple, "view": {"preset": str, "size": int, "proportion": float},
+    "batch_size": int, "solver": tuple(SOLVERS), "slots": int, "knn_k": int, "shots": tuple,
+    "episodes": int,
+}
+SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN, "backgrounds": BACKGROUNDS, "suite": SUITE}
 
 # Wherever these stand in a config, by their dotted names.
-POSITIVE = ("micro_batches", "log_every_steps", "keep", "views.size", "method.temperature",
-            "method.queue", "method.hidden", "method.output", "method.depth", "evaluate.knn_k",
-            "evaluate.knn_temperature", "evaluate.online_images", "evaluate.batch_size",
-            "evaluate.few_per_class", "evaluate.few_draws", "temperature")
+POSITIVE = ("micro_batches", "mesh.fsdp", "log_every_steps", "keep", "views.size", "method.temperature",
+            "method.divergence_temperature", "method.queue", "method.hidden", "method.output",
+            "method.depth", "method.negatives", "evaluate.knn_k", "evaluate.knn_temperature",
+            "evaluate.online_images", "evaluate.batch_size",
+            "evaluate.few_per_class", "evaluate.few_draws", "temperature", "slots", "knn_k",
+            "episodes")
 NOT_NEGATIVE = ("scene.probability", "scene.blur", "scene.radius", "scene.threshold",
                 "scene.least", "scene.most",
                 "seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb",
                 "batch_size", "epochs", "validation_percent", "schedule.base_lr",
-                "method.decay", "model.norm_group", "optimizer.weight_decay", "optimizer.momentum",
-                "optimizer.clip_norm")
+                "method.decay", "method.alpha", "model.norm_group", "optimizer.weight_decay",
+                "optimizer.momentum", "optimizer.clip_norm")
 # What a resumed run may change: it alters neither the parameters nor the order of the data.
-MAY_CHANGE = ("log_every_steps", "keep", "tensorboard", "profile", "resident", "resident_limit_mb",
+MAY_CHANGE = ("mesh", "log_every_steps", "keep", "tensorboard", "profile", "resident", "resident_limit_mb",
               "loader_threads", "loader_workers", "data_dir", *_duration("checkpoint_every"))
 
 

@@ -86,7 +86,7 @@ def run(argv: list[str]) -> None:
   cache = pathlib.Path.home() / ".cache" / "ssl_jax" / "xla"
   jax.config.update("jax_compilation_cache_dir",
                     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
-  from ssl_jax import assess, choose, train
+  from ssl_jax import assess, choose, suite, train
   if config["task"] == "pretrain":
     workdir = WORKDIR.value or os.path.join("runs", pathlib.Path(config_argument(argv)).stem)
     if config["choose"]:
@@ -94,6 +94,8 @@ def run(argv: list[str]) -> None:
       for reason in reasons if jax.process_index() == 0 else ():
         print(f"chosen: {reason}", flush=True)
     train.run(config, workdir, dry_run=DRY_RUN.value)
+  elif config["task"] == "suite":
+    suite.run(config, WORKDIR.value)
   else:
     assess.run(config, WORKDIR.value)
 

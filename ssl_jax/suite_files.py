@@ -24,12 +24,13 @@
      "data": {SET: {"title": .., "papers": [..], "classes": C, "class_names": [..],
         "metric": .., "split_rule": .., "sources": {PART: {"spec": .., "split": ..}},
         "sizes": {PART: n}, "features": {PART: path below the workdir},
-        "predictions": path or absent, "warnings": [what differs from the table]}},
+        "predictions": path or absent, "warnings": [what differs from the table],
+        "left_out": {PROTOCOL: why}, "done": [what need not be run again]}},
      "missing": {SET: why it was left out, and the way to get it}}
 
 PART is train, validation or test. The sources of a set are opened again by
-`suite.open_parts(SET, data_dir)`, and `index` counts within the source of its part.
-PROTOCOL is linear, knn, few_shot_{1,5,20,50}_{prototypes,logistic}, corruptions.
+`data.transfer_sets.open_parts(SET, data_dir)`, and `index` counts within the source of its part.
+PROTOCOL is linear, knn, few_shot_{1,5,20,50}_{prototypes,logistic}, corruptions, shifted.
 """
 
 import csv

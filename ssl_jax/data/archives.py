@@ -178,19 +178,24 @@ def class_folders(root: pathlib.Path, split: str = "train") -> Shelf:
 
 
 def objectnet(root: pathlib.Path) -> Shelf:
-  """ObjectNet: images/FOLDER/, named as mappings/folder_to_objectnet_label.json says.
+  """ObjectNet: images/FOLDER/, and which ImageNet classes an object is, by the folder mappings.
 
-  Where mappings/objectnet_to_imagenet_1k.json gives ImageNet classes for an object, its name is
-  theirs, joined by "; "; images of the other objects carry the label -1.
+  A class is named by the numbers of its ImageNet classes in the order of their WordNet ids, joined
+  by "; "; images of objects that ImageNet lacks carry the label -1. imagenet_to_label_2012_v2 is
+  taken to list the labels by the ids that pytorch_to_imagenet_2012_id.json gives, as the authors'
+  evaluation code does.
   """
-  folder_names = json.loads((root / "mappings" / "folder_to_objectnet_label.json").read_text())
-  to_imagenet = json.loads((root / "mappings" / "objectnet_to_imagenet_1k.json").read_text())
+  read = lambda name: json.loads((root / "mappings" / f"{name}.json").read_text())
+  objects, to_imagenet = read("folder_to_objectnet_label"), read("objectnet_to_imagenet_1k")
+  labels = _lines(root / "mappings" / "imagenet_to_label_2012_v2")
+  number_of = {labels[int(i)]: number for number, i in read("pytorch_to_imagenet_2012_id").items()}
   folders, rows = _class_folders(root / "images")
-  known = [f for f in folders if folder_names[f] in to_imagenet]
-  number = {f: i for i, f in enumerate(known)}
+  known = [f for f in folders if objects[f] in to_imagenet]
+  names = ["; ".join(number_of[label.strip()] for label in to_imagenet[objects[f]].split(";"))
+           for f in known]
+  place = {f: i for i, f in enumerate(known)}
   return _shelf({"test": _listed(root / "images", [
-      (name, number.get(folders[label], -1)) for name, label in rows])},
-      [to_imagenet[folder_names[f]] for f in known])
+      (name, place.get(folders[label], -1)) for name, label in rows])}, names)
 
 
 def mnist_5k(root: pathlib.Path) -> Shelf:

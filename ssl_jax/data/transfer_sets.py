@@ -39,6 +39,7 @@ class TransferSet(NamedTuple):
     metric: "top1", "mean_per_class" or "map11".
     pool: The parts that few-shot episodes draw from; () where a set has no single class an image.
     of: The set whose classifier judges this one, for the rule "shifted".
+    restricted: Whether only classes that occur here may be predicted, for the rule "shifted".
     note: In what the source differs from the papers' files.
   """
 
@@ -52,6 +53,7 @@ class TransferSet(NamedTuple):
   metric: str = "top1"
   pool: tuple[str, ...] = ("train", "validation", "test")
   of: str = ""
+  restricted: bool = False
   note: str = ""
 
 
@@ -62,9 +64,9 @@ ALL = {"train": "train"}
 SHIFT = {"test": "test"}
 
 
-def _shifted(title: str, spec: str, classes: int, count: int, note: str = "") -> TransferSet:
+def _shifted(title: str, spec: str, classes: int, count: int, **more) -> TransferSet:
   return TransferSet(title, ("robustness",), spec, classes, SHIFTED, SHIFT, {"test": count},
-                     pool=(), of="imagenet", note=note)
+                     pool=(), of="imagenet", **more)
 
 
 SETS: dict[str, TransferSet] = {
@@ -127,12 +129,12 @@ SETS: dict[str, TransferSet] = {
                                     1000, 10000),
   "imagenet_v2_top": _shifted("ImageNet-V2, top images", "tfds:imagenet_v2/topimages", 1000,
                               10000),
-  "imagenet_r": _shifted("ImageNet-R", "tfds:imagenet_r", 1000, 30000,
-                         "200 of the classes occur; the prediction is among those"),
+  "imagenet_r": _shifted("ImageNet-R", "tfds:imagenet_r", 1000, 30000, restricted=True,
+                         note="200 of the classes occur; the prediction is among those"),
   "imagenet_sketch": _shifted("ImageNet-Sketch, unseen", "archive:imagenet_sketch", 1000, 50889),
   "objectnet": _shifted("ObjectNet", "archive:objectnet", 113, 50273,
-                        "images of the other 200 classes are left out; a prediction is right if it "
-                        "is any of the ImageNet classes of the object"),
+                        note="images of the other 200 objects are left out; a prediction is right "
+                             "if it is any of the ImageNet classes of the object"),
   "fashion_mnist_mini": TransferSet(
       "Fashion-MNIST, bundled part", ("offline",), "bundled:fashion_mnist_mini", 10, FIFTH,
       TRAIN_TEST, {"train": 10000, "test": 2000}),
@@ -140,7 +142,7 @@ SETS: dict[str, TransferSet] = {
                         {"train": 1797}),
   "mnist_5k": TransferSet("MNIST-5k", ("offline",), "archive:mnist_5k", 10, SEVEN_TENTHS, ALL,
                           {"train": 5000}),
-  "composed": TransferSet("Composed", ("offline",), "tfds:composed", 11, OFFICIAL, THREE,
+  "composed": TransferSet("Composed", ("offline",), "tfds:composed", 10, OFFICIAL, THREE,
                           {"train": 10000, "validation": 1000, "test": 2000}),
 }
 OFFLINE = tuple(name for name, s in SETS.items() if "offline" in s.papers)

@@ -142,7 +142,7 @@ def test_folders_of_classes(tmp_path, opened, name, folder, split):
   assert contents(opened(name, split)) == [("x.jpg", 0), ("y.JPEG", 0), ("x.jpg", 1)]
 
 
-def test_objectnet_is_named_like_imagenet_where_both_have_the_object(tmp_path, opened):
+def test_objectnet_names_imagenets_classes_where_both_have_the_object(tmp_path, opened):
   root = tmp_path / "objectnet-1.0"
   for folder in ("alarm_clock", "banana", "weight"):
     image(root / "images" / folder / f"{folder}0.png")
@@ -150,9 +150,12 @@ def test_objectnet_is_named_like_imagenet_where_both_have_the_object(tmp_path, o
   text(root / "mappings" / "folder_to_objectnet_label.json", json.dumps(names))
   text(root / "mappings" / "objectnet_to_imagenet_1k.json",
        json.dumps({"Banana": "banana", "Alarm clock": "analog clock; digital clock"}))
+  text(root / "mappings" / "imagenet_to_label_2012_v2", "banana", "digital clock", "analog clock")
+  text(root / "mappings" / "pytorch_to_imagenet_2012_id.json",
+       json.dumps({"409": 2, "530": 1, "954": 0}))
   assert contents(opened("objectnet", "test")) == [
       ("alarm_clock0.png", 0), ("banana0.png", 1), ("weight0.png", -1)]
-  assert opened("objectnet", "test").class_names == ("analog clock; digital clock", "banana")
+  assert opened("objectnet", "test").class_names == ("409; 530", "954")
 
 
 def test_mnist_5k_says_which_package_it_needs(opened):

@@ -161,7 +161,7 @@ def test_a_fingerprint_tells_contents_apart_and_not_places(tmp_path):
 
 
 BAD = {
-    "bundled:cifar": "bundled:cifar does not come with the package; known: digits, fashion_mnist_mini",
+    "bundled:cifar": "bundled:cifar does not come with the package; known: digits, fashion_mnist",
     "bundled:fashion_mnist_min": "did you mean 'fashion_mnist_mini'",
     "folders:/x": "did you mean 'folder'.*write bundled:",
     "fashion_mnist": "'fashion_mnist' is not understood; write bundled:",
