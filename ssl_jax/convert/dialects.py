@@ -59,36 +59,29 @@ def detectron2(path: str) -> str | None:
   return None if "/" in inner else f"res{stage + 1}.{block - 1}.{inner}"
 
 
-def separius(path: str) -> str | None:
-  """SimCLRv2-Pytorch: numbered children, a norm and its ReLU being one module.
-
-  Selective kernels stand for the second convolution and norm, so what follows counts one less.
-  """
+def _separius(path: str, stem: dict[str, str], inner: dict[str, str]) -> str | None:
   stage, block, module = _split(path)
   if not stage:
-    return {"stem_conv": "net.0.0", "stem_norm": "net.0.1.0",
-            **{f"stem_conv{i}": f"net.0.{2 * i - 2}" for i in (1, 2, 3)},
-            **{f"stem_norm{i}": f"net.0.{2 * i - 1}.0" for i in (1, 2, 3)}}.get(path)
-  inner = {
-      "conv1": "net.0", "norm1": "net.1.0", "conv2": "net.2", "norm2": "net.3.0",
-      "spatial2/conv": "net.2.main_conv.0", "spatial2/norm": "net.2.main_conv.1.0",
-      "spatial2/hidden_conv": "net.2.mixing_conv.0",
-      "spatial2/hidden_norm": "net.2.mixing_conv.1.0",
-      "spatial2/choice_conv": "net.2.mixing_conv.2",
-      "conv3": "net.4", "norm3": "net.5.0",
-      "projection_conv": "projection.shortcut", "projection_norm": "projection.bn.0",
-  }.get(module)
-  return inner and f"net.{stage}.blocks.{block - 1}.{inner}"
+    return stem.get(path)
+  inner = inner | {"conv1": "net.0", "norm1": "net.1.0", "projection_norm": "projection.bn.0"}
+  return f"net.{stage}.blocks.{block - 1}.{inner[module]}" if module in inner else None
 
 
-def separius_selective(path: str) -> str | None:
-  """The same with selective kernels."""
-  name = separius(path)
-  if name and re.search(r"/(conv|norm)2$", path):
-    return None
-  if name and path.endswith("projection_conv"):
-    return name + ".2"  # behind a padding and a mean
-  return name and name.replace(".net.4", ".net.3").replace(".net.5.0", ".net.4.0")
+# SimCLRv2-Pytorch: numbered children, where a norm and its ReLU are one; without and with selective
+# kernels, which are the third child of a block and take the place of a convolution and its norm.
+separius = functools.partial(
+    _separius, stem={"stem_conv": "net.0.0", "stem_norm": "net.0.1.0"},
+    inner={"conv2": "net.2", "norm2": "net.3.0", "conv3": "net.4", "norm3": "net.5.0",
+           "projection_conv": "projection.shortcut"})
+separius_selective = functools.partial(
+    _separius,
+    stem={f"stem_conv{i}": f"net.0.{2 * i - 2}" for i in (1, 2, 3)}
+    | {f"stem_norm{i}": f"net.0.{2 * i - 1}.0" for i in (1, 2, 3)},
+    inner={"spatial2/conv": "net.2.main_conv.0", "spatial2/norm": "net.2.main_conv.1.0",
+           "spatial2/hidden_conv": "net.2.mixing_conv.0",
+           "spatial2/hidden_norm": "net.2.mixing_conv.1.0",
+           "spatial2/choice_conv": "net.2.mixing_conv.2", "conv3": "net.3", "norm3": "net.4.0",
+           "projection_conv": "projection.shortcut.2"})  # behind a padding and a mean
 
 
 def haiku(path: str) -> str | None:

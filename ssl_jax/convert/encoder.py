@@ -10,7 +10,6 @@ from ssl_jax.convert.layouts import Layout, preprocessing
 from ssl_jax.convert.structure import NORM, STATISTICS, infer, shapes
 from ssl_jax.errors import UserError
 
-
 # What a run of ours would tell of its data; a file of others tells nothing.
 UNKNOWN = {"data": "", "data_dir": "", "train_split": "train", "test_split": "test"}
 
