@@ -49,7 +49,7 @@ SUITE = {
     "task": ("suite",), "init": str, "seed": int, "data_dir": str, "sets": tuple,
     "protocols": tuple, "view": {"preset": str, "size": int, "proportion": float},
     "batch_size": int, "solver": tuple(SOLVERS), "slots": int, "knn_k": int, "shots": tuple,
-    "episodes": int,
+    "episodes": int, "corrupted_images": int, "severities": tuple,
 }
 SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN, "backgrounds": BACKGROUNDS, "suite": SUITE}
 

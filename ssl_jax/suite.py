@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from ssl_jax import build, data, describe
 from ssl_jax.assess import Examiner, home_of
+from ssl_jax.augment.corruptions import ALEXNET_ERRORS, CORRUPTIONS, corrupt
 from ssl_jax.checkpoint import load_encoder
 from ssl_jax.config import config_hash
 from ssl_jax.data import transfer_sets
@@ -210,6 +213,48 @@ def class_table(names: tuple[str, ...], reference: tuple[str, ...] | list[str]) 
   return table
 
 
+def corrupted(job: Job) -> dict[str, Figure]:
+  """The set's linear classifier on its test images, corrupted in 15 ways at 5 severities."""
+  if not job.predictions().exists():
+    raise UserError(f"corruptions of {job.name} are judged by its linear classifier, which is not "
+                    "there; add linear to config.protocols")
+  kept = read_arrays(job.predictions())
+  source = data.sample(job.sources["test"], job.config["corrupted_images"], job.config["seed"])
+  root = jax.random.key(job.config["seed"])
+
+  def top1(change) -> float:
+    held = job.encoder.features(source, change)
+    return METRICS["top1"](held["features"] @ kept["kernel"] + kept["bias"],
+                           held["label"][:, None] == np.arange(job.classes))
+
+  def spoil(name, severity, batch):
+    # An image is known by its place in the set, whatever the batches.
+    images = _corrupt(name, root, batch["image"], batch["index"], jnp.int32(severity))
+    return batch | {"image": np.asarray(images)}
+
+  severities = job.config["severities"]
+  table = {name: [top1(partial(spoil, name, severity)) for severity in severities]
+           for name in CORRUPTIONS}
+  accuracy = {name: float(np.mean(row)) for name, row in table.items()}
+  errors = np.array([1 - value / 100 for value in accuracy.values()])
+  value = float(np.mean(list(accuracy.values())))
+  return {"corruptions": {
+      "protocol": f"the linear classifier on test images with 15 corruptions at severities "
+                  f"{', '.join(map(str, severities))}; mean accuracy",
+      "metric": "top1", "value": value, "interval": None,
+      "chosen": {"clean": top1(lambda batch: batch), "mean_error": 100 - value,
+                 # ImageNet-C's mCE divides by AlexNet's errors on ImageNet, and is of no other set.
+                 "mce": float(100 * np.mean(errors / ALEXNET_ERRORS))
+                 if job.name == "imagenet" else None,
+                 "accuracy": accuracy, "by_severity": table},
+      "sizes": {"test": len(source)}}}
+
+
+@partial(jax.jit, static_argnums=0)
+def _corrupt(name, key, images, index, severity):
+  return corrupt(name, key, images, index, severity)
+
+
 def _joined(job: Job, parts: tuple[str, ...]) -> Features:
   return {key: np.concatenate([job.parts[part][key] for part in parts])
           for key in ("features", "label")}
@@ -217,14 +262,15 @@ def _joined(job: Job, parts: tuple[str, ...]) -> Features:
 
 # What a run of `config.protocols` does; which a set allows is told by `allowed`.
 PROTOCOLS: dict[str, Callable[[Job], dict[str, Figure]]] = {
-  "linear": linear, "knn": neighbours, "few_shot": episodes, "shifted": shifted}
+  "linear": linear, "knn": neighbours, "few_shot": episodes, "corruptions": corrupted,
+  "shifted": shifted}
 
 
 def allowed(entry: TransferSet) -> tuple[str, ...]:
   """The protocols that make sense for a set."""
   if entry.rule == SHIFTED:
     return ("shifted",)
-  several = ("linear",) if entry.metric == "map11" else ("linear", "knn")
+  several = ("linear",) if entry.metric == "map11" else ("linear", "knn", "corruptions")
   return several + (("few_shot",) if entry.pool else ())
 
 

@@ -26,4 +26,5 @@ def get_config(which: str = "") -> ConfigDict:
       "batch_size": 256,
       "solver": "converged",  # or sklearn_path, the original's early-stopped one
       "slots": 1,  # penalties that advance together; more for small problems on an accelerator
-      "knn_k": 20, "shots": (1, 5, 20, 50), "episodes": 600})
+      "knn_k": 20, "shots": (1, 5, 20, 50), "episodes": 600,
+      "corrupted_images": 2000, "severities": (1, 2, 3, 4, 5)})
