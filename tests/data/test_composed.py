@@ -2,11 +2,13 @@
 
 import dataclasses
 import io
+import json
 import sys
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+import tiny
 from PIL import Image, ImageDraw
 from skimage.color import rgb2lab
 from sklearn.datasets import load_sample_images
@@ -311,3 +313,31 @@ def test_the_command_explains_itself(capsys, monkeypatch):
   shown = capsys.readouterr().out
   assert ending.value.code == 0
   assert all(option in shown for option in ("--out", "--objects-per-scene", "--backgrounds"))
+
+
+def test_an_encoder_is_pretrained_with_dilo_and_judged_by_its_reliance_on_backgrounds(
+    built, command, tmp_path):
+  run = tmp_path / "run"
+  here = ["--config.data=tfds:composed", f"--config.data_dir={built}"]
+  status, _, error = command(*tiny.flags(
+      run, "simclr", *here, "--config.train_split=train", "--config.test_split=test",
+      "--config.scene.name=dilo", "--config.scene.radius=0.5", "--config.total_steps=2",
+      "--config.evaluate.final=False"))
+  assert (status, error) == (0, "")
+  task = ["--config=configs/eval/backgrounds.py", f"--config.init={run}"]
+  status, out, error = command(*task)
+  assert (status, error) == (0, "") and "mixed_rand top1" in out
+  results = json.loads((run / "backgrounds" / "results.json").read_text())
+  top1 = {name: results[name]["top1"] for name in (builder.ORIGINAL, *scenes.VARIANTS)}
+  for score in top1.values():
+    assert abs(score * 12 / 100 - round(score * 12 / 100)) < 1e-3  # of 12 images
+  assert results["background"] == {
+      "top1_gap": pytest.approx(top1["mixed_same"] - top1["mixed_rand"]),
+      "top1_drop": pytest.approx(top1["original"] - top1["mixed_rand"])}
+  assert len({results[name]["l2"] for name in top1}) == 1  # one classifier
+  status, _, error = command(*task, "--config.data=bundled:fashion_mnist_mini",
+                             f"--workdir={tmp_path / 'other'}")
+  assert status == 2 and error.count("\n") == 1 and "has no split 'test_mixed_same'" in error
+  status, _, error = command(*task, f"--workdir={tmp_path / 'third'}",
+                             "--config.test_split=test+validation")
+  assert status == 2 and "its variants need one split" in error
