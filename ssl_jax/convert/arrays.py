@@ -54,7 +54,8 @@ def read_npz(path: str | os.PathLike) -> Named:
 def write_safetensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray],
                       metadata: Mapping[str, str]) -> None:
   """Writes a safetensors file; metadata are strings."""
-  save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, path, dict(metadata))
+  save_file({name: np.require(array, requirements="C") for name, array in arrays.items()}, path,
+            dict(metadata))
 
 
 def write_npz(path: str | os.PathLike, arrays: Mapping[str, np.ndarray],

@@ -243,9 +243,12 @@ def _options(layers: Mapping[str, Layer], pools: list, refuse) -> dict[str, Any]
   """Padding, place of the stride and stem, as the graph has them."""
   strided = [(layer.kernel.shape[-1], layer.pads) for layer in layers.values()
              if layer.stride > 1 and layer.kernel.shape[-1] > 1]
+  stem = layers["stem_conv"]
+  wide = stem.kernel.shape[-1] == 3 and stem.stride == 1 and stem.pads == (2, 2)
   for layer in layers.values():
     side = layer.kernel.shape[-1] // 2
-    if layer.stride == 1 and layer.pads not in ((side, side), "SAME_UPPER"):
+    if layer.stride == 1 and layer.pads not in ((side, side), "SAME_UPPER") and not (
+        wide and layer is stem):
       raise refuse(f"a {2 * side + 1}x{2 * side + 1} convolution is padded by {layer.pads}")
 
   def rule(windows, otherwise):
@@ -268,10 +271,9 @@ def _options(layers: Mapping[str, Layer], pools: list, refuse) -> dict[str, Any]
   if any(name.endswith("_block1/conv1") and layer.stride > 1 and layer.kernel.shape[-1] == 1
          for name, layer in layers.items()):
     options["block"] = "bottleneck_v1"
-  stem = layers["stem_conv"]
   known = {(7, 2, True): "imagenet", (3, 1, False): "small", (3, 2, False): "strided"}
   shape = (stem.kernel.shape[-1], stem.stride, bool(pools))
   if shape not in known:
     raise refuse(f"its stem is {shape[0]}x{shape[0]} with stride {shape[1]}"
                  f"{' and a max-pool' if pools else ''}")
-  return options | {"stem": known[shape]}
+  return options | {"stem": "small_wide" if wide else known[shape]}

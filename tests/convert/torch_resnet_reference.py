@@ -79,7 +79,7 @@ class ResNet(nn.Module):
   """torchvision's attributes: conv1, bn1, relu, maxpool, layer1 to layer4, avgpool, fc."""
 
   def __init__(self, kind="bottleneck", width=8, stem=(7, 2, 3), pool=True, padding="torch",
-               seed=0, **options):
+               seed=0, project_first=None, **options):
     super().__init__()
     convolution = SameConv if padding == "same" else nn.Conv2d
     self.conv1 = nn.Conv2d(3, width, *stem, bias=False) if padding != "same" else SameConv(
@@ -93,7 +93,7 @@ class ResNet(nn.Module):
       blocks = []
       for b in range(count):
         blocks.append(Block(inputs, width << s, 2 if s and not b else 1, kind == "bottleneck",
-                            kind=convolution, **options))
+                            kind=convolution, project=None if b else project_first, **options))
         inputs = (width << s) * (4 if kind == "bottleneck" else 1)
       setattr(self, f"layer{s + 1}", nn.Sequential(*blocks))
     self.avgpool = nn.AdaptiveAvgPool2d(1)
