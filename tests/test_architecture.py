@@ -15,10 +15,12 @@ FLOORS = (
      "saliency.learned"},
     {"methods", "saliency.making"},
     {"step", "evaluate", "detect", "dense", "checkpoint", "logbook", "describe", "suite_files"},
-    {"config", "build", "choose"},
-    {"assess", "program"},
-    {"train", "plan", "suite"},
-    {"main", "data.__main__", "saliency.__main__", "saliency.teach", "doctor"},
+    {"config", "build", "choose", "figures"},
+    {"assess", "frozen", "preview", "program"},
+    {"train", "plan", "suite", "analysis", "embeddings"},
+    {"report"},
+    {"main", "data.__main__", "saliency.__main__", "saliency.teach", "doctor",
+     "export"},
 )
 
 
