@@ -1,13 +1,7 @@
-"""The transfer suite: one encoder, many data sets, every protocol that each set allows.
+"""The protocols of the suite: features of a set's parts in, figures out."""
 
-Features are extracted once for each part of each set, and kept; every figure is written as soon as
-it is there, so the same command goes on where it was stopped. What the workdir holds is told in
-`suite_files`.
-"""
-
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,70 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from ssl_jax import build, data, describe
-from ssl_jax.assess import Examiner, home_of
+from ssl_jax import data
 from ssl_jax.augment.corruptions import ALEXNET_ERRORS, CORRUPTIONS, corrupt
-from ssl_jax.checkpoint import load_encoder
-from ssl_jax.config import config_hash
-from ssl_jax.data import transfer_sets
-from ssl_jax.data.transfer_sets import SETS, SHIFTED, TransferSet
-from ssl_jax.errors import UserError, nearest
-from ssl_jax.evaluate.features import extract
+from ssl_jax.data.transfer_sets import SHIFTED, TransferSet
+from ssl_jax.errors import UserError
 from ssl_jax.evaluate.few_shot import CLASSIFIERS, draw_episodes, few_shot
 from ssl_jax.evaluate.knn import knn_votes
 from ssl_jax.evaluate.many_shot import SOLVERS, Labelled, labelled, many_shot
 from ssl_jax.evaluate.metrics import METRICS, interval
-from ssl_jax.logbook import write_json
-from ssl_jax.sharding import make_mesh, replicate
-from ssl_jax.suite_files import (
-  RESULTS,
-  fingerprint,
-  read_arrays,
-  read_results,
-  write_arrays,
-  write_table,
-)
+from ssl_jax.suite.encoder import Encoder, Features
+from ssl_jax.suite_files import read_arrays, write_arrays
 
 Figure = dict[str, Any]
-Features = dict[str, np.ndarray]  # features, label, index and, with several classes, targets
-
-
-class Encoder:
-  """A saved encoder that embeds images of any stored size."""
-
-  def __init__(self, saved, preprocessing: Mapping[str, Any], batch_size: int):
-    self.preprocessing = {k: v for k, v in preprocessing.items() if k != "canvas"}
-    self.key = fingerprint(saved.variables, self.preprocessing)
-    self.batch_size = batch_size
-    self._module = build.backbone(saved.meta["model"])
-    self._variables = saved.variables
-    self._examiners: dict[int, tuple[Examiner, Any]] = {}
-
-  def canvas(self, source: data.Source) -> int:
-    """The side that images of a source are stored at."""
-    return build.canvas_for({"canvas": 0, "views": self.preprocessing}, source)
-
-  def encode(self, batch, canvas: int):
-    """Features of a host batch."""
-    if canvas not in self._examiners:
-      examiner = Examiner(self._module, self.preprocessing | {"canvas": canvas}, self.batch_size)
-      self._examiners[canvas] = examiner, replicate(examiner.mesh, self._variables)
-    examiner, variables = self._examiners[canvas]
-    return examiner.encode(variables, batch)
-
-  def features(self, source: data.Source, change: Callable = lambda batch: batch) -> Features:
-    """Embeds a source after `change`; unreadable images are left out."""
-    canvas, index = self.canvas(source), []
-
-    def watched() -> Iterator[dict]:
-      devices = make_mesh().size
-      for batch in data.epoch(source, batch_size=-(-self.batch_size // devices) * devices,
-                              canvas=canvas):
-        index.append(batch["index"][batch["valid"]])
-        yield change(batch)
-
-    features, label = extract(partial(self.encode, canvas=canvas), watched())
-    return {"features": features, "label": label, "index": np.concatenate(index)}
 
 
 class Job(NamedTuple):
@@ -272,107 +214,3 @@ def allowed(entry: TransferSet) -> tuple[str, ...]:
     return ("shifted",)
   several = ("linear",) if entry.metric == "map11" else ("linear", "knn", "corruptions")
   return several + (("few_shot",) if entry.pool else ())
-
-
-def run(config: Mapping[str, Any], workdir: str | None) -> None:
-  """Runs the suite; the same again goes on.
-
-  Raises:
-    UserError: There is no such encoder, set or protocol, the workdir holds another suite, or no
-      set at all could be had.
-  """
-  for what, known in (("sets", SETS), ("protocols", PROTOCOLS)):
-    for name in config[what]:
-      if name not in known:
-        raise UserError(f"config.{what} has {name!r}; {nearest(name, known)}")
-  saved = load_encoder(config["init"])
-  workdir = epath.Path(workdir or home_of(config["init"]) / "suite")
-  encoder = Encoder(saved, view_of(config, saved.meta["preprocessing"]), config["batch_size"])
-  results = begin(workdir, config, encoder, saved)
-  names = sorted(config["sets"] or SETS, key=lambda name: SETS[name].rule == SHIFTED)
-  for name in names:
-    try:
-      parts = transfer_sets.open_parts(name, config["data_dir"] or None)
-      run_set(name, parts, encoder, config, workdir, results)
-    except UserError as error:
-      results["missing"][name] = str(error)
-      print(f"{name}: left out; {error}", flush=True)
-    else:
-      results["missing"].pop(name, None)
-    write_json(workdir / RESULTS, results)
-  if not results["sets"]:
-    raise UserError(f"none of {len(names)} sets could be judged; {workdir}/{RESULTS} tells why")
-  results["complete"] = True
-  write_json(workdir / RESULTS, results)
-  print(f"results: {workdir}/{RESULTS}")
-
-
-def view_of(config: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-  """How images are shown: as the encoder's checkpoint says, with what the config changes."""
-  return dict(own) | {k: v for k, v in config["view"].items() if v}
-
-
-def begin(workdir: epath.Path, config: Mapping[str, Any], encoder: Encoder, saved
-          ) -> dict[str, Any]:
-  """The results so far; {} of a new suite."""
-  # More sets or protocols may be asked for later; whatever changes a figure may not.
-  judged = {k: v for k, v in config.items()
-            if k not in ("init", "sets", "protocols", "data_dir", "batch_size", "slots")}
-  identity = {"encoder": encoder.key, "config_hash": config_hash(judged)}
-  results = read_results(workdir)
-  for key, value in identity.items():
-    if results.get(key, value) != value:
-      raise UserError(f"{workdir} holds the suite of another {key.replace('_', ' ')} "
-                      f"({results[key]}, now {value}); name another --workdir")
-  workdir.mkdir(parents=True, exist_ok=True)
-  write_json(workdir / "config.json", dict(config))
-  meta = saved.meta
-  return {"task": "suite", "init": config["init"], "step": meta.get("step"),
-          "method": meta.get("method"), "seed": config["seed"], **identity,
-          **describe.provenance(make_mesh()), "complete": False,
-          "sets": results.get("sets", {}), "data": results.get("data", {}),
-          "missing": results.get("missing", {})}
-
-
-def run_set(name: str, opened: transfer_sets.Parts, encoder: Encoder, config: Mapping[str, Any],
-            workdir: epath.Path, results: dict[str, Any]) -> None:
-  """Every protocol that is asked for, allowed and not done."""
-  entry, sources = SETS[name], opened.sources
-  told = results["data"].setdefault(name, {"left_out": {}, "done": []})
-  wanted = [p for p in config["protocols"] or PROTOCOLS
-            if p in allowed(entry) and p not in told["done"]]
-  if not wanted:
-    return
-  if opened.rows:
-    write_arrays(workdir / "splits" / f"{name}.npz", opened.rows)
-  whole = next(iter(sources.values()))
-  told |= {
-      "title": entry.title, "papers": list(entry.papers), "classes": len(whole.class_names),
-      "class_names": list(whole.class_names), "metric": entry.metric,
-      "split_rule": transfer_sets.SPLIT_RULES[entry.rule], "warnings": opened.warnings,
-      "sources": {part: {"spec": s.spec, "split": s.split} for part, s in sources.items()},
-      "sizes": {part: len(s) for part, s in sources.items()}, "features": {}}
-  parts = {}
-  for part, source in sources.items():
-    key = hashlib.sha256(f"{encoder.key} {source.fingerprint}".encode()).hexdigest()[:12]
-    path = workdir / "features" / f"{name}-{part}-{key}.npz"
-    if not path.exists():
-      held = encoder.features(source)
-      if entry.metric == "map11":
-        held["targets"] = transfer_sets.targets_of(
-            source.records, len(whole.class_names))[held["index"]]
-      write_arrays(path, held)
-    parts[part] = read_arrays(path)
-    told["features"][part] = str(path.relative_to(workdir))
-  job = Job(name, entry, len(whole.class_names), sources, parts, encoder, config, workdir, results)
-  for protocol in wanted:
-    start = time.perf_counter()
-    figures = PROTOCOLS[protocol](job)
-    seconds = time.perf_counter() - start
-    for figure, row in figures.items():
-      results["sets"].setdefault(name, {})[figure] = {"seconds": seconds} | row
-      spread = "" if row["interval"] is None else f" ± {row['interval']:.2f}"
-      print(f"{name} {figure}: {row['value']:.2f}{spread} {row['metric']}", flush=True)
-    told["done"].append(protocol)
-    write_json(workdir / RESULTS, results)
-    write_table(workdir / "results.csv", results["sets"])
