@@ -3,9 +3,9 @@
   python -m benchmarks.augmentation [--size 224] [--canvas 256] [--batch 256] [--json FILE]
 
 Runs on whatever device jax has. Each row is one jitted program over a batch: an operation alone
-on f32 images (it then reads and writes memory that a whole view does not), and each preset's
-views from the stored uint8 images. `copy` is the reading and writing of the images, the least
-that an operation can take.
+on f32 images (it then reads and writes memory that a whole view does not), each preset's views
+from the stored uint8 images, and each scene on the stored images and their masks. `copy` is the
+reading and writing of the images, the least that an operation can take.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from ssl_jax import augment
-from ssl_jax.augment import presets, views
+from ssl_jax.augment import presets, scenes, views
 from ssl_jax.augment.photometric import clip
 
 STRENGTHS = dict(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
@@ -61,6 +61,13 @@ def preset_views(size: int) -> dict:
   return rows
 
 
+def scene_rows() -> dict:
+  """Name -> (key, batch with "mask") -> batch: what a scene costs for one view."""
+  made = {f"scene dilo {name}": scenes.dilo(backgrounds=name)
+          for name in ("grey", "images", "textures")}
+  return made | {"scene remove_background": scenes.remove_background()}
+
+
 def milliseconds(function, *arguments, seconds: float = 1.0) -> float:
   """The median time of a call, from calls that fill `seconds`, queued in groups of 5."""
   function = jax.jit(function)
@@ -86,6 +93,8 @@ def measure(size: int, canvas: int, batch: int, seconds: float = 1.0) -> dict[st
   rows = {name: (jax.vmap(op), keys, images) for name, op in operations(size).items()}
   views_of = crops(size) | preset_views(size)
   rows |= {name: (views.batched(view), key, stored) for name, view in views_of.items()}
+  masked = stored | {"mask": stored["image"][..., 0]}
+  rows |= {name: (scene, key, masked) for name, scene in scene_rows().items()}
   results = {}
   for name, call in rows.items():
     results[name] = milliseconds(*call, seconds=seconds) * 256 / batch
