@@ -19,7 +19,7 @@ from ssl_jax.models import make_backbone, stem_for
 from ssl_jax.optim import make_optimizer, scaled_learning_rate
 from ssl_jax.schedules import constant, cosine_by_epoch, step_decay, steps, warmup_cosine
 from ssl_jax.step import MicroBatches
-from ssl_jax.types import Array, Batch, Method, Monitor, Run, Schedule
+from ssl_jax.types import Array, Batch, Method, Monitor, Run, Schedule, Views
 
 TEXTURES = 32  # photographs that a pool of textures holds: they are constants of the program
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -30,6 +30,7 @@ class Parts(NamedTuple):
 
   Attributes:
     method: What is trained.
+    views: What it is shown, each image in its place, as `Run` has it.
     optimizer: How.
     learning_rate: Its schedule, step -> rate.
     peak: The learning rate after scaling.
@@ -42,6 +43,7 @@ class Parts(NamedTuple):
   """
 
   method: Method
+  views: Callable[[Array, Batch], Views]
   optimizer: optax.GradientTransformation
   learning_rate: Schedule
   peak: float
@@ -179,7 +181,7 @@ def parts(config: Mapping[str, Any], source: data.Source) -> Parts:
   rate, peak = learning_rate(config, len(source), total)
   optimizer_name, optimizer_options = split_name(config["optimizer"])
   return Parts(
-      method=method,
+      method=method, views=run.views,
       optimizer=make_optimizer(optimizer_name, rate, **optimizer_options),
       learning_rate=rate, peak=peak,
       monitor=watch(method.online[0][0], len(source.class_names)),

@@ -20,6 +20,8 @@ WORKDIR = flags.DEFINE_string(
     "runs/<name of the config>.")
 DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Check, shard, compile; print parameters, FLOPs and memory; train nothing.")
+PREVIEW = flags.DEFINE_string(
+    "preview", None, "Draw the views of some images into this .png file; train nothing.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, for many hosts.")
 PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.")
 PROCESS = flags.DEFINE_integer("process", None, "Number of this process, with --coordinator.")
@@ -86,16 +88,24 @@ def run(argv: list[str]) -> None:
   cache = pathlib.Path.home() / ".cache" / "ssl_jax" / "xla"
   jax.config.update("jax_compilation_cache_dir",
                     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
-  from ssl_jax import assess, choose, suite, train
+  from ssl_jax import analysis, assess, choose, preview, suite, train
+  if PREVIEW.value is not None and config["task"] != "pretrain":
+    raise UserError("--preview draws the views of a pretraining config, not of task "
+                    f"{config['task']!r}")
   if config["task"] == "pretrain":
     workdir = WORKDIR.value or os.path.join("runs", pathlib.Path(config_argument(argv)).stem)
     if config["choose"]:
       config, reasons = choose.settle(config, workdir)
       for reason in reasons if jax.process_index() == 0 else ():
         print(f"chosen: {reason}", flush=True)
-    train.run(config, workdir, dry_run=DRY_RUN.value)
+    if PREVIEW.value is not None:
+      preview.run(config, PREVIEW.value)
+    else:
+      train.run(config, workdir, dry_run=DRY_RUN.value)
   elif config["task"] == "suite":
     suite.run(config, WORKDIR.value)
+  elif config["task"] == "analysis":
+    assess.run(config, WORKDIR.value, analysis.analyse)
   else:
     assess.run(config, WORKDIR.value)
 
