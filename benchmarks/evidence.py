@@ -1,4 +1,4 @@
-"""Makes docs/results.md: every method on the bundled set and on full Fashion-MNIST.
+"""Makes docs/results.md: every method on the bundled set, full Fashion-MNIST and composed scenes.
 
     python -m benchmarks.evidence [--suite S] [--method M] [--seed N] [--machine NAME] [--steps N]
     python -m benchmarks.evidence --table
@@ -6,10 +6,10 @@
 Each run is the main command in a process of its own, and leaves a record of its figures in
 benchmarks/results/MACHINE. A run that was interrupted goes on from its last checkpoint, a run with
 a record is left out, and a record is void once the config says something else (a field that came
-with a later version is nothing else): the same command again does what is missing. The page is
-written anew from the records after each run; `--table` writes it and runs nothing. `--dry_run` says
-what would be run. On another machine, name it, so that its records stand beside the others:
-`--machine h200 --suite full_resnet18`.
+with a later version is nothing else): the same command again does what is missing. Masks that a run
+needs are estimated before it. The page is written anew from the records after each run; `--table`
+writes it and runs nothing. `--dry_run` says what would be run. On another machine, name it, so that
+its records stand beside the others: `--machine h200 --suite full_resnet18`.
 """
 
 import argparse
@@ -24,40 +24,13 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from benchmarks import results_page, timing
+from benchmarks.suites import SUITES
 from ssl_jax.config import config_hash, difference, resolve
 
 ROOT = pathlib.Path(__file__).parent.parent
 RECORDS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "runs" / "evidence"
 PAGE = ROOT / "docs" / "results.md"
-METHODS = ("simclr", "moco_v2", "byol", "supcon", "supervised")
-
-
-class Suite(NamedTuple):
-  """Runs that stand in one table.
-
-  Attributes:
-    title: Its heading.
-    config: A file of configs/, whose argument is a method.
-    data: The spec of the images.
-    seeds: One run of each method for each.
-  """
-
-  title: str
-  config: str
-  data: str
-  seeds: tuple[int, ...]
-
-
-SUITES = {
-    "bundled": Suite("Bundled images (10,000), the quickstart's network and budget",
-                     "fashion", "bundled:fashion_mnist_mini", (0, 1, 2)),
-    "full": Suite("Full Fashion-MNIST (60,000 images), the same network and number of steps",
-                  "fashion", "tfds:fashion_mnist", (0,)),
-    "full_resnet18": Suite("Full Fashion-MNIST, ResNet-18, 100 epochs, on an accelerator",
-                           "fashion_r18", "tfds:fashion_mnist", (0,)),
-}
-
 
 class Job(NamedTuple):
   """One run: which it is, the fields that its command sets, and its whole config."""
@@ -94,11 +67,13 @@ def job(suite: str, method: str, seed: int, total_steps: int | None = None) -> J
   return Job(suite, method, seed, fields, resolve(config, tuple(fields)))
 
 
-def jobs(suites, methods, seeds=None, total_steps=None) -> Iterator[Job]:
+def jobs(suites, methods=None, seeds=None, total_steps=None) -> Iterator[Job]:
   """All runs, those of one seed together, so that an interrupted hour has compared the methods."""
   for suite in suites:
-    for seed in seeds or SUITES[suite].seeds:
-      for method in methods:
+    chosen = SUITES[suite]
+    for seed in seeds or chosen.seeds:
+      first = seed == chosen.seeds[0] or chosen.repeated is None
+      for method in methods or (chosen.rows if first else chosen.repeated):
         yield job(suite, method, seed, total_steps)
 
 
@@ -114,6 +89,43 @@ def record_of(this: Job, folder: pathlib.Path) -> dict[str, Any] | None:
   path = folder / f"{this.name}.json"
   record = json.loads(path.read_text()) if path.exists() else None
   return record if record and difference(record["config"], this.config) is None else None
+
+
+def make_masks(this: Job) -> None:
+  """Estimates the masks that a run reads, if they are not there; goes on where it was stopped."""
+  folder = this.config["masks"]
+  if "/" not in folder:
+    return
+  split = ["--data", this.config["data"], "--split", this.config["train_split"]]
+  method = folder.rpartition("-")[2]
+  taught = []
+  if method == "learned":
+    weights = ROOT / folder.replace("-learned", "-learned.npz")
+    few = [*split[:-1], f"{this.config['train_split']}[:2500]"]
+    if not weights.exists():
+      teachers = folder.replace("-learned", "-teachers")
+      python("-m", "ssl_jax.saliency", *few, "--method", "mean", "--out", teachers)
+      python("-m", "ssl_jax.saliency.teach", *few, "--masks", teachers, "--weights", str(weights))
+    taught = ["--weights", str(weights)]
+  python("-m", "ssl_jax.saliency", *split, "--method", method, "--out", folder, *taught)
+
+
+def backgrounds(workdir: pathlib.Path) -> dict[str, Any]:
+  """Accuracy on swapped backgrounds: figure -> {"top1": ..}."""
+  path = workdir / "backgrounds" / "results.json"
+  if not path.exists():
+    python("-m", "ssl_jax.main", "--config=configs/eval/backgrounds.py",
+           f"--config.init={workdir}")
+  found = json.loads(path.read_text())
+  return {"mixed_same": {"top1": found["mixed_same"]["top1"]},
+          "mixed_rand": {"top1": found["mixed_rand"]["top1"]},
+          "drop": {"top1": found["background"]["top1_drop"]},
+          "gap": {"top1": found["background"]["top1_gap"]}}
+
+
+def python(*arguments: str) -> None:
+  """Runs Python from the project's root."""
+  subprocess.run([sys.executable, *arguments], check=True, cwd=ROOT)
 
 
 def train_seconds(workdir: pathlib.Path, batch_size: int) -> float:
@@ -133,7 +145,8 @@ def run(this: Job, folder: pathlib.Path) -> dict[str, Any]:
   resumed = (workdir / "metrics.jsonl").exists()
   start = time.perf_counter()
   if not (workdir / "results.json").exists():
-    subprocess.run([sys.executable, *command(this)], check=True, cwd=ROOT)
+    make_masks(this)
+    python(*command(this))
   seconds = time.perf_counter() - start
   results = json.loads((workdir / "results.json").read_text())
   record = {
@@ -147,6 +160,8 @@ def run(this: Job, folder: pathlib.Path) -> dict[str, Any]:
       "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
       "results": {name: results[name] for name in ("linear", "knn", "few_label", "baselines")
                   if name in results}}
+  if SUITES[this.suite].swapped:
+    record["results"] |= backgrounds(workdir)
   timing.write(folder / f"{this.name}.json", record)
   return record
 
@@ -160,14 +175,15 @@ def write_page(folder: pathlib.Path, page: pathlib.Path) -> None:
   """Writes the page from the records of all machines, each in a folder of its own."""
   records = [json.loads(path.read_text()) for path in sorted(folder.glob("*/*.json"))]
   page.write_text(results_page.render(
-      records, {name: suite.title for name, suite in SUITES.items()}, METHODS))
+      records, {name: (suite.title, suite.rows, suite.columns)
+                for name, suite in SUITES.items()}))
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--suite", action="append", choices=list(SUITES),
                       help="may be repeated; bundled and full by default")
-  parser.add_argument("--method", action="append", choices=METHODS, help="all by default")
+  parser.add_argument("--method", action="append", help="row of the table; all by default")
   parser.add_argument("--seed", action="append", type=int, help="the suite's by default")
   parser.add_argument("--steps", type=int, help="another length, for a trial: no record is kept")
   parser.add_argument("--machine", default="cpu", help="the folder of its records")
@@ -178,7 +194,7 @@ def main() -> None:
   page = folder / "results.md" if arguments.steps else PAGE
   records = folder / arguments.machine
   wanted = [] if arguments.table else list(jobs(
-      arguments.suite or ("bundled", "full"), arguments.method or METHODS, arguments.seed,
+      arguments.suite or ("bundled", "full", "composed"), arguments.method, arguments.seed,
       arguments.steps))
   missing = [this for this in wanted if record_of(this, records) is None]
   if wanted:

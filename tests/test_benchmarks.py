@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import benchmarks
-from benchmarks import ceilings, evidence, losses, results_page, ring, step, timing
+from benchmarks import ceilings, evidence, losses, results_page, ring, step, suites, timing
 from configs import fashion, fashion_r18
 from ssl_jax.config import resolve
 
@@ -83,7 +83,7 @@ def test_the_gpu_job_refuses_a_part_that_is_not_there():
   assert os.access(script, os.X_OK)
 
 
-@pytest.mark.parametrize("method", evidence.METHODS)
+@pytest.mark.parametrize("method", suites.METHODS)
 def test_every_method_has_a_recipe_of_the_same_length(method):
   config = resolve(fashion.get_config(method))
   assert config["method"]["name"] == method
@@ -92,7 +92,7 @@ def test_every_method_has_a_recipe_of_the_same_length(method):
 
 
 def record(method, seed, top1, **results):
-  score = {name: {"top1": top1} for name in results_page.FIGURES}
+  score = {name: {"top1": top1} for name in suites.LINEAR}
   return {"suite": "bundled", "method": method, "seed": seed, "steps": 390,
           "config": {"batch_size": 256, "evaluate": {
               "knn_k": 20, "knn_temperature": 0.1, "few_per_class": 10, "few_draws": 5}},
@@ -107,7 +107,8 @@ def test_the_page_shows_means_spreads_baselines_and_what_was_not_run():
   page = results_page.render(
       [record("simclr", 0, 84.0, baselines=baselines), record("simclr", 1, 86.0),
        record("byol", 0, 81.25)],
-      {"bundled": "Bundled", "full": "Full"}, evidence.METHODS)
+      {"bundled": ("Bundled", suites.METHODS, suites.LINEAR),
+       "full": ("Full", suites.METHODS, suites.LINEAR)})
   assert "| simclr | 85.0 ± 1.4 | 85.0 ± 1.4 | 85.0 ± 1.4 | 2 | 100 | 130 |" in page
   assert "| byol | 81.2 | 81.2 | 81.2 | 1 | 100 | 130 |" in page
   assert "| pixels | 83.0 | 80.0 | 70.0 | 1 |  |  |" in page
