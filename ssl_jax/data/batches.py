@@ -234,8 +234,9 @@ def epoch(source: Source, *, batch_size: int, canvas: int, process_index: int = 
   but marked as not valid; it is recorded in `source.skipped`.
 
   Yields:
-    {"image": u8[b,S,S,3], "size": i32[b,2], "label": i32[b], "index": i32[b], "valid": bool[b]};
-    where valid is False the image is black, label and index are -1.
+    {"image": u8[b,S,S,3], "size": i32[b,2], "label": i32[b], "index": i32[b], "valid": bool[b]},
+    and "mask": u8[b,S,S] if the source is masked; where valid is False the image is black, label
+    and index are -1.
   """
   stride = batch_size * process_count
   with (ThreadPoolExecutor(num_threads or cpu_count()) as pool,
@@ -244,7 +245,7 @@ def epoch(source: Source, *, batch_size: int, canvas: int, process_index: int = 
     def batch(start: int):
       first = start + process_index * batch_size
       rows = range(first, min(first + batch_size, len(source)))
-      return load(source.records, rows, canvas, pool, patience=0)
+      return load(source.records, rows, canvas, pool, patience=0, masked=source.masked)
 
     coming = ahead.submit(batch, 0)
     for start in range(0, len(source), stride):
@@ -252,12 +253,12 @@ def epoch(source: Source, *, batch_size: int, canvas: int, process_index: int = 
       coming = ahead.submit(batch, start + stride)
       for name, reason in sorted(images.unreadable.items()):
         source.skipped.add(name, reason)
-      yield _padded({"image": images.image, "size": images.size, "label": images.label,
-                     "index": images.index, "valid": images.index >= 0}, batch_size)
+      yield _padded(images.named("image", "size", "label", "index")
+                    | {"valid": images.index >= 0}, batch_size)
 
 
 def _padded(batch: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
-  fill = {"image": 0, "size": 1, "label": -1, "index": -1, "valid": False}
+  fill = {"image": 0, "mask": 0, "size": 1, "label": -1, "index": -1, "valid": False}
   missing = batch_size - len(batch["valid"])
   return {k: np.pad(v, [(0, missing)] + [(0, 0)] * (v.ndim - 1), constant_values=fill[k])
           for k, v in batch.items()} if missing else batch

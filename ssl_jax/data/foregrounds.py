@@ -40,7 +40,7 @@ class Masked(Records):
 
 
 def with_masks(source: Source, masks: str = "") -> Source:
-  """The same images, whose batches for training hold `mask` u8[b,S,S] beside `image`.
+  """The same images, whose batches hold `mask` u8[b,S,S] beside `image`.
 
   Args:
     source: The images.

@@ -64,7 +64,7 @@ class Source:
     fingerprint: Identifies the content: kind, split, number, class names and a sample of the bytes.
       It holds no path, so the same images elsewhere have the same fingerprint.
     skipped: The unreadable images met so far, by whichever way the source was read.
-    masked: Whether batches for training shall hold the masks of the records.
+    masked: Whether batches shall hold the masks of the records.
   """
 
   spec: str

@@ -79,8 +79,9 @@ def test_the_images_are_the_same_with_masks_and_without(source):
       np.testing.assert_array_equal(both[name], values)
   for batch in batches(masked, resident=True):
     assert set(batch) == {"index"}
-  evaluated = next(data.epoch(masked, batch_size=4, canvas=16))
-  assert "mask" not in evaluated
+  plain, both = ([*data.epoch(s, batch_size=10, canvas=16)][-1] for s in (source, masked))
+  assert set(both) - set(plain) == {"mask"} and both["valid"].sum() == 4
+  np.testing.assert_array_equal(both["mask"], both["image"][..., 0])
 
 
 def test_masks_of_a_folder_join_their_images_and_can_travel_to_a_worker(source, tmp_path):
