@@ -25,6 +25,7 @@ from ssl_jax.augment.jitter import (
 )
 from ssl_jax.augment.photometric import clip, normalise, solarise, to_greyscale
 from ssl_jax.augment.resample import bicubic
+from ssl_jax.augment.strong import random_strong
 from ssl_jax.augment.views import Op, View, chain, keyless, sometimes
 from ssl_jax.errors import UserError, nearest
 
@@ -34,6 +35,8 @@ Named = dict[str, View]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+# CLSA's views: sevenths of the size, and the ratio of the area to the largest view's, as released.
+CLSA_SCALES = ((7, 1.0), (6, 0.86), (5, 0.715), (4, 0.571), (3, 0.429))
 
 
 def _colour(jitter, probability, strength, brightness, contrast, saturation, hue) -> Op:
@@ -95,6 +98,17 @@ def moco_v1(
   return {"a": view, "b": view}
 
 
+def _moco_v2(*, size, area, strength, blur, mean, std, strong: Op | None = None) -> View:
+  return chain(
+      partial(random_resized_crop, size=size, area=area),
+      _colour(random_jitter_torchvision, 0.8, strength, 0.4, 0.4, 0.4, 0.1),
+      _grey(0.2),
+      sometimes(blur, random_blur_extended),
+      random_flip,
+      *([strong] if strong else []),
+      keyless(normalise, mean=mean, std=std))
+
+
 def moco_v2(
     *, size: int, strength: float = 1.0, min_area: float = 0.2, blur: float = 0.5,
     mean: Floats = IMAGENET_MEAN, std: Floats = IMAGENET_STD,
@@ -103,14 +117,91 @@ def moco_v2(
 
   Pillow's Gaussian is three box blurs; here it is a Gaussian cut at 3 sigma.
   """
-  view = chain(
-      partial(random_resized_crop, size=size, area=(min_area, 1.0)),
-      _colour(random_jitter_torchvision, 0.8, strength, 0.4, 0.4, 0.4, 0.1),
-      _grey(0.2),
-      sometimes(blur, random_blur_extended),
-      random_flip,
-      keyless(normalise, mean=mean, std=std))
+  view = _moco_v2(size=size, area=(min_area, 1.0), strength=strength, blur=blur, mean=mean, std=std)
   return {"a": view, "b": view}
+
+
+def moco_v2_strong(
+    *, size: int, strength: float = 1.0, min_area: float = 0.2, blur: float = 0.5, draws: int = 5,
+    probability: float = 0.5, mean: Floats = IMAGENET_MEAN, std: Floats = IMAGENET_STD,
+) -> Named:
+  """MoCo v2 whose query, "a", is augmented strongly too: what CLSA is compared with."""
+  view = partial(_moco_v2, size=size, area=(min_area, 1.0), strength=strength, blur=blur,
+                 mean=mean, std=std)
+  return {"a": view(strong=partial(random_strong, draws=draws, probability=probability)),
+          "b": view()}
+
+
+def clsa_single(
+    *, size: int, strength: float = 1.0, min_area: float = 0.2, blur: float = 0.5, draws: int = 5,
+    probability: float = 0.5, mean: Floats = IMAGENET_MEAN, std: Floats = IMAGENET_STD,
+) -> Named:
+  """CLSA: key and weak0 of `size` pixels as in `moco_v2`, strong0 of 3/7 of it; 2104.07713, code.
+
+  After the same operations a strong view gets `random_strong`. A smaller view's area is smaller by
+  its ratio: of 0.086 to 0.429 of the image for 96 of 224 pixels, as released.
+  """
+  return _clsa(weak=CLSA_SCALES[:1], strong=CLSA_SCALES[-1:], size=size, strength=strength,
+               min_area=min_area, blur=blur, draws=draws, probability=probability, mean=mean,
+               std=std)
+
+
+def clsa_multi(
+    *, size: int, strength: float = 1.0, min_area: float = 0.2, blur: float = 0.5, draws: int = 5,
+    probability: float = 0.5, mean: Floats = IMAGENET_MEAN, std: Floats = IMAGENET_STD,
+) -> Named:
+  """CLSA*: key, weak0 to weak4 and strong0 to strong4 of 7/7, 6/7, ... 3/7 of `size`; 2104.07713.
+
+  224, 192, 160, 128 and 96 pixels; all else as in `clsa_single`.
+  """
+  return _clsa(weak=CLSA_SCALES, strong=CLSA_SCALES, size=size, strength=strength,
+               min_area=min_area, blur=blur, draws=draws, probability=probability, mean=mean,
+               std=std)
+
+
+def _clsa(*, weak, strong, size, min_area, draws, probability, **settings) -> Named:
+  def view(scale, strong=None):
+    sevenths, ratio = scale
+    return _moco_v2(size=round(size * sevenths / 7), area=(round(min_area * ratio, 3), ratio),
+                    strong=strong, **settings)
+
+  strongly = partial(random_strong, draws=draws, probability=probability)
+  return {"key": view(CLSA_SCALES[0]),
+          **{f"weak{i}": view(scale) for i, scale in enumerate(weak)},
+          **{f"strong{i}": view(scale, strongly) for i, scale in enumerate(strong)}}
+
+
+def moco_v3(
+    *, size: int, strength: float = 1.0, min_area: float = 0.2, blur: Floats = (1.0, 0.1),
+    solarised: Floats = (0.0, 0.2), mean: Floats = IMAGENET_MEAN, std: Floats = IMAGENET_STD,
+) -> Named:
+  """MoCo v3: BYOL's T and T' of torchvision's operations; Chen et al., 2104.02057, code.
+
+  Crop -> jitter (0.4, 0.4, 0.2, 0.1) 0.8 -> grey 0.2 -> blur -> solarise -> flip. `min_area` is
+  0.2 with a ResNet, 0.08 with a ViT.
+  """
+  def view(i):
+    return chain(
+        partial(random_resized_crop, size=size, area=(min_area, 1.0)),
+        _colour(random_jitter_torchvision, 0.8, strength, 0.4, 0.4, 0.2, 0.1),
+        _grey(0.2),
+        sometimes(blur[i], random_blur_extended),
+        sometimes(solarised[i], keyless(solarise)),
+        random_flip,
+        keyless(normalise, mean=mean, std=std))
+  return {"a": view(0), "b": view(1)}
+
+
+def _byol(*, size, area, strength, blur, solarised, mean, std) -> View:
+  return chain(
+      partial(random_resized_crop_byol, size=size, area=area),
+      random_flip,
+      _colour(random_jitter_byol, 0.8, strength, 0.4, 0.4, 0.2, 0.1),
+      _grey(0.2),
+      sometimes(blur, random_blur),
+      sometimes(solarised, keyless(solarise)),
+      keyless(clip),
+      keyless(normalise, mean=mean, std=std))
 
 
 def byol(
@@ -121,17 +212,26 @@ def byol(
 
   Crop -> flip -> jitter (0.4, 0.4, 0.2, 0.1) 0.8 -> grey 0.2 -> blur -> solarise.
   """
-  def view(i):
-    return chain(
-        partial(random_resized_crop_byol, size=size, area=(min_area, 1.0)),
-        random_flip,
-        _colour(random_jitter_byol, 0.8, strength, 0.4, 0.4, 0.2, 0.1),
-        _grey(0.2),
-        sometimes(blur[i], random_blur),
-        sometimes(solarised[i], keyless(solarise)),
-        keyless(clip),
-        keyless(normalise, mean=mean, std=std))
-  return {"a": view(0), "b": view(1)}
+  return {name: _byol(size=size, area=(min_area, 1.0), strength=strength, blur=blur[i],
+                      solarised=solarised[i], mean=mean, std=std) for i, name in enumerate("ab")}
+
+
+def relicv2(
+    *, size: int, small_size: int | None = None, large: int = 4, small: int = 2,
+    strength: float = 1.0, large_area: Floats = (0.08, 1.0), small_area: Floats = (0.05, 0.14),
+    blur: Floats = (1.0, 0.1), solarised: Floats = (0.0, 0.2), mean: Floats = IMAGENET_MEAN,
+    std: Floats = IMAGENET_STD,
+) -> Named:
+  """ReLICv2: large0, large1, ... and small0, small1, ..., by BYOL's operations; 2201.05119.
+
+  Large views have `size` pixels, small ones `small_size`: 96 for 224 and in proportion otherwise.
+  Their areas, and that T and T' (as in `byol`) take turns, is unconfirmed by the release.
+  """
+  small_size = small_size or round(size * 96 / 224)
+  kinds = (("large", large, size, large_area), ("small", small, small_size, small_area))
+  return {f"{kind}{i}": _byol(size=pixels, area=tuple(area), strength=strength, blur=blur[i % 2],
+                              solarised=solarised[i % 2], mean=mean, std=std)
+          for kind, count, pixels, area in kinds for i in range(count)}
 
 
 def supcon(
@@ -216,8 +316,9 @@ def center_simclr(
 
 
 PRESETS: dict[str, Callable[..., Named]] = {f.__name__: f for f in (
-    simclr, simclr_v1, moco_v1, moco_v2, byol, supcon, crop_flip, crop_flip_byol, crop_flip_simclr,
-    center, center_byol, center_simclr)}
+    simclr, simclr_v1, moco_v1, moco_v2, moco_v2_strong, moco_v3, clsa_single, clsa_multi, byol,
+    relicv2, supcon, crop_flip, crop_flip_byol, crop_flip_simclr, center, center_byol,
+    center_simclr)}
 
 
 def preset(name: str, **settings) -> Named:
