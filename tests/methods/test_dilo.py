@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import tiny
 
-from ssl_jax import data, program
+from ssl_jax import build, data, program
 from ssl_jax.sharding import global_batch
 
 KEY = jax.random.key(5)
@@ -41,3 +41,18 @@ def test_a_scene_that_never_happens_is_no_scene_to_the_bit():
   for view, images in shown(1, "none").items():
     np.testing.assert_array_equal(shown(1, "dilo", probability=0.0)[view], images)
     assert np.abs(shown(1, "dilo", backgrounds="images", probability=0.6)[view] - images).max() > 1
+
+
+def test_textures_may_come_from_a_source():
+  config = {"seed": 0, "data_dir": "", "scene": {
+      "name": "dilo", "probability": 1.0, "blur": 0.0, "backgrounds": "textures",
+      "textures": "bundled:fashion_mnist_mini", "views": None}}
+  scene = build.training_scenes(config, ("a",), 28)["a"]
+  behind = {"image": stored()["image"][:8], "mask": np.zeros((8, 28, 28), np.uint8),
+            "size": stored()["size"][:8]}
+  textures = np.asarray(jax.jit(scene, compiler_options=tiny.QUICK)(KEY, behind)["image"])
+  pool = data.load_all(data.sample(data.open_source(
+      "bundled:fashion_mnist_mini", "train"), build.TEXTURES, 0), 28)["image"]
+  chosen = [np.abs(pool.astype(int) - made).max((1, 2, 3)).argmin() for made in textures]
+  np.testing.assert_allclose(textures, pool[chosen], atol=1)
+  assert len(set(chosen)) > 1
