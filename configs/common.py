@@ -45,6 +45,9 @@ def get_config() -> ConfigDict:
   # In how many parts the batch goes through the network, for small devices: the loss is that of the
   # whole batch, BatchNorm that of a part, unless in groups (model.norm_group), which stay whole.
   config.micro_batches = 1
+  # fsdp: among how many neighbouring devices parameters and optimizer state are divided, for nets
+  # that one device cannot hold. A memory bank is divided over all devices anyway.
+  config.mesh = ConfigDict({"fsdp": 1})
   duration(config, "total")
   # The encoder that training starts from: a workdir, a checkpoint of others or zoo:NAME, see
   # docs/checkpoints.md; model.name "init" takes its network as well.
@@ -52,9 +55,10 @@ def get_config() -> ConfigDict:
 
   # The rest of `method`, `model`, `views` and `optimizer` are options of what is named.
   config.method = ConfigDict({"name": "simclr"})
-  # norm_group: images that share BatchNorm statistics; 0 is the global batch.
+  # norm_group: images that share BatchNorm statistics; 0 is the global batch. remat: computes a
+  # block again in the backward pass instead of keeping what is inside it.
   config.model = ConfigDict({"name": "resnet50", "stem": "auto", "norm_group": 0,
-                             "dtype": "float32"})
+                             "dtype": "float32", "remat": False})
   config.views = ConfigDict({"preset": "simclr", "size": 224})
   # What happens to backgrounds before the views: none, dilo, remove_background (augment/scenes.py).
   config.scene = ConfigDict({"name": "none"} | {

@@ -1,5 +1,6 @@
 """Lines for people: what a run will do, what looks wrong on the way, what came out."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -66,8 +67,10 @@ def count(tree) -> int:
 
 
 def size(tree) -> int:
-  """Bytes in a tree."""
-  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+  """Bytes of a tree on one device."""
+  def shape(x):
+    return x.sharding.shard_shape(x.shape) if getattr(x, "sharding", None) else x.shape
+  return sum(math.prod(shape(x)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
 class Alarms:

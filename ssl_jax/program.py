@@ -12,12 +12,12 @@ from jax.sharding import Mesh
 from ssl_jax.build import Parts, backbone
 from ssl_jax.checkpoint import encoder_of, load_encoder
 from ssl_jax.errors import UserError
-from ssl_jax.sharding import over_batch, replicated
+from ssl_jax.sharding import of_state, over_batch, replicated
 from ssl_jax.step import init_state, train_step
 from ssl_jax.types import Batch, Params, TrainState
 
 # Attributes of a backbone that change its training and not what it computes in evaluation.
-OF_TRAINING = ("kernel_init", "zero_init_last", "norm", "dtype", "parent", "name")
+OF_TRAINING = ("kernel_init", "zero_init_last", "norm", "dtype", "remat", "parent", "name")
 
 
 def batch_shapes(batch_size: int, canvas: int, masked: bool = False) -> Batch:
@@ -40,9 +40,10 @@ def make_step(parts: Parts, mesh: Mesh):
   def step(state: TrainState, batch: Batch, store: Batch):
     fetched = {name: jax.lax.with_sharding_constraint(values[batch["index"]], over_batch(mesh))
                for name, values in store.items()}
-    return pure(state, batch | fetched)
+    new, metrics = pure(state, batch | fetched)
+    return jax.tree.map(jax.lax.with_sharding_constraint, new, of_state(mesh, new)), metrics
 
-  return jax.jit(step, donate_argnums=0, out_shardings=replicated(mesh))
+  return jax.jit(step, donate_argnums=0, out_shardings=(None, replicated(mesh)))
 
 
 def own_model(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
@@ -83,11 +84,12 @@ def first_state(config: Mapping[str, Any], parts: Parts, mesh: Mesh,
   # It runs once: on a CPU, compiling it well takes six seconds longer than compiling it.
   on_cpu = mesh.devices.flat[0].platform == "cpu"
   # Made by one program, so that no two leaves share a buffer and all can be donated.
-  make = jax.jit(
-      lambda key: init_state(parts.method, parts.optimizer, shapes, key, parts.monitor),
-      out_shardings=replicated(mesh),
-      compiler_options={"xla_backend_optimization_level": 0} if on_cpu else None)
+  def init(key):
+    return init_state(parts.method, parts.optimizer, shapes, key, parts.monitor)
   key = jax.random.key(config["seed"])
+  make = jax.jit(
+      init, out_shardings=of_state(mesh, jax.eval_shape(init, key)),
+      compiler_options={"xla_backend_optimization_level": 0} if on_cpu else None)
   if not config["init"]:
     return make(key)
   saved = load_encoder(config["init"])

@@ -36,7 +36,7 @@ def run(config: Config, workdir: str, dry_run: bool = False) -> None:
   shown = build.in_scenes(config, source)
   check_workdir(config, workdir)
   parts = build.parts(config, source)
-  mesh = make_mesh()
+  mesh = make_mesh(fsdp=config["mesh"]["fsdp"])
   check_divisible(config["batch_size"], config["micro_batches"], mesh.size)
   resident = lives_on_device(config, shown, parts.canvas)
   with data.pipeline(

@@ -155,6 +155,8 @@ class ResNet(nn.Module):
     zero_init_last: Whether every block starts as its shortcut.
     norm: "global", or the number of samples in a BatchNorm group.
     dtype: Compute dtype; parameters, statistics and features are f32.
+    remat: Whether the backward pass computes the inside of every block again instead of keeping
+      it: a third more operations, and the memory of the blocks' inputs and of one block.
   """
 
   blocks: tuple[int, ...]
@@ -171,6 +173,7 @@ class ResNet(nn.Module):
   zero_init_last: bool = False
   norm: str | int = "global"
   dtype: jnp.dtype = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(self, images: Array, train: bool) -> dict[str, Array]:
@@ -193,6 +196,7 @@ class ResNet(nn.Module):
       x = nn.relu(norm(name=f"stem_norm{number}")(x, train))
     if stem.pool:
       x = max_pool(x, 3, 2, pool_padding(x.shape[1:3], 3, 2))
+    block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
     outputs = {}
     for s, (count, channels, stride) in enumerate(
         zip(self.blocks, self.widths, self.strides, strict=True), 1):
@@ -200,7 +204,7 @@ class ResNet(nn.Module):
         shape = layers(round(channels * self.width), stride if b == 1 else 1)
         changes = x.shape[-1] != shape[-1][-1] or (b == 1 and stride != 1)
         project = projection if b == 1 and projects(changes) else None
-        x = Block(shape, project, conv, norm, spatial, self.zero_init_last,
+        x = block(shape, project, conv, norm, spatial, self.zero_init_last,
                   name=f"stage{s}_block{b}")(x, train)
       outputs[f"stage{s}"] = x
     outputs["features"] = x.astype(jnp.float32).mean((1, 2))
