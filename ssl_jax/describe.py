@@ -34,9 +34,10 @@ def start(config: Mapping[str, Any], parts, mesh, source: Source, resident: bool
   """What will happen: data, network, batch, negatives, learning rate, memory."""
   method, model = config["method"]["name"], parts.meta["model"]
   place = "on the device" if resident else "decoded by the host"
+  scene = "" if config["scene"]["name"] == "none" else f", {config['scene']['name']}"
   epochs = parts.total_steps * config["batch_size"] / len(source)
   yield (f"{method} on {source.spec} {source.split}: {len(source):,} images of {parts.canvas} px, "
-         f"{place}; views of {config['views']['size']} px ({config['views']['preset']})")
+         f"{place}; views of {config['views']['size']} px ({config['views']['preset']}{scene})")
   yield (f"{model['name']}, {model['stem']} stem, BatchNorm {norm(model)}: "
          f"{count(state.params['backbone']):,} parameters, {count(state.params):,} with heads; "
          f"state {size(state) / 2**20:.0f} MiB per device")
