@@ -43,6 +43,12 @@ WHOLE = MicroBatches()
 NO_MONITOR = Monitor(init=lambda key, outputs: (), update=lambda state, outputs: ((), {}))
 
 
+@partial(jax.jit, static_argnums=0)
+def applied(network, variables, images: Array):
+  """The network in training mode. Jitted so that it is traced once for all views of one shape."""
+  return network.apply(variables, images, train=True, mutable=["batch_stats"])
+
+
 def forward(network, params: Params, stats: Params, views: Views, route: Route):
   """Runs a route in training mode.
 
@@ -56,9 +62,9 @@ def forward(network, params: Params, stats: Params, views: Views, route: Route):
   for names in route:
     images = jnp.stack([views[name] for name in names], axis=1)  # [B,V,h,w,3]
     batch, count = images.shape[:2]
-    joint, updated = network.apply(
-        {"params": params, "batch_stats": stats},
-        images.reshape(batch * count, *images.shape[2:]), train=True, mutable=["batch_stats"])
+    joint, updated = applied(
+        network, {"params": params, "batch_stats": stats},
+        images.reshape(batch * count, *images.shape[2:]))
     stats = updated.get("batch_stats", stats)
     apart = jax.tree.map(lambda x: x.reshape(batch, count, *x.shape[1:]), joint)  # noqa: B023
     for i, name in enumerate(names):
