@@ -3,10 +3,10 @@
     python -m ssl_jax.main --config configs/fashion.py:byol
     python -m ssl_jax.main --config configs/fashion.py:byol --config.data=tfds:fashion_mnist
 
-The argument names a method: simclr (as in the quickstart), moco_v1, moco_v2, byol, supcon or
-supervised. Network, views, batch and length are the quickstart's for all of them; what a method
-needs beside that is below. The epochs are those of the bundled images: on the full set the number
-of steps stays, so that a run costs the same.
+The argument names a method, any of them: simclr (as in the quickstart), moco_v2, relicv2, ...
+Network, views, batch and length are the quickstart's for all (ReLICv2 has views of its
+own); what a method needs beside that is below. The epochs are those of the bundled images: on the
+full set the number of steps stays, so that a run costs the same.
 """
 
 from ml_collections import ConfigDict
@@ -17,15 +17,24 @@ from configs import common, quickstart
 # 0.999 the target would stay where it started; with 0.97 its keys change within the queue, the
 # query learns to tell new ones from old, and the features end below random ones.
 # Losses that are a mean in one direction take a higher learning rate than SimCLR's sum.
+MOCO = {"temperature": 0.2, "queue": 1024, "decay": 0.99, "hidden": 256, "output": 64}
+LABELLED_QUEUE = MOCO | {"temperature": 0.1}
 METHODS = {
     "simclr": None,
     "moco_v1": {"temperature": 0.2, "queue": 1024, "decay": 0.99, "output": 64},
-    "moco_v2": {"temperature": 0.2, "queue": 1024, "decay": 0.99, "hidden": 256, "output": 64},
+    "moco_v2": MOCO,
+    "moco_v3": {"temperature": 0.2, "decay": 0.98, "hidden": 512, "output": 64},
     "byol": {"decay": 0.98, "hidden": 512, "output": 64},
+    "relic": {"temperature": 0.2, "decay": 0.98, "widths": (512, 64)},
+    "relicv2": {"decay": 0.98, "widths": (512, 64)},
     "supcon": {"temperature": 0.1, "base_temperature": 0.07, "hidden": 256, "output": 64},
+    "supcon_queue": LABELLED_QUEUE,
     "supervised": {},
+    "selfsupcon": MOCO,
+    "ce_selfsupcon": MOCO,
+    "supcon_selfsupcon": LABELLED_QUEUE,
 }
-BASE_LR = {"moco_v1": 0.3, "moco_v2": 0.3, "byol": 0.3}
+BASE_LR = {"moco_v1": 0.3, "moco_v2": 0.3, "moco_v3": 0.3, "byol": 0.3, "relicv2": 0.3, "selfsupcon": 0.3}
 BUNDLED = 10_000  # training images of bundled:fashion_mnist_mini
 
 
@@ -38,6 +47,9 @@ def get_config(method: str = "simclr") -> ConfigDict:
   if METHODS[method] is not None:
     config.method = ConfigDict({"name": method} | METHODS[method])
   config.schedule.base_lr = BASE_LR.get(method, config.schedule.base_lr)
-  if method in ("moco_v1", "moco_v2"):
+  if method == "relicv2":
+    config.views = ConfigDict({"preset": "relicv2", "size": 28, "small_size": 12,
+                               "large_area": (0.2, 1.0), "small_area": (0.1, 0.4)})
+  if "queue" in config.method:
     config.model.norm_group = 32  # as in the papers: 8 devices of 32 images
   return config

@@ -28,7 +28,7 @@ def get_config(name: str = "") -> ConfigDict:
   config.batch_size = BATCH
   config.model = ConfigDict({
       "name": "resnet18", "stem": "small", "dtype": "bfloat16",
-      "norm_group": 32 if method.startswith("moco") else 0})
+      "norm_group": config.model.norm_group})
   if method == "simclr":
     config.method = ConfigDict({"name": "simclr", "temperature": 0.2, "depth": 2, "output": 128})
   config.method.update(LONG.get(method, {}))

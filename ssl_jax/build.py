@@ -17,7 +17,14 @@ from ssl_jax.evaluate.online import watch
 from ssl_jax.methods import make_method
 from ssl_jax.models import make_backbone, stem_for
 from ssl_jax.optim import make_optimizer, scaled_learning_rate
-from ssl_jax.schedules import constant, cosine_by_epoch, step_decay, steps, warmup_cosine
+from ssl_jax.schedules import (
+  constant,
+  cosine_by_epoch,
+  step_decay,
+  steps,
+  warmup_cosine,
+  warmup_cosine_by_epoch,
+)
 from ssl_jax.step import MicroBatches
 from ssl_jax.types import Array, Batch, Method, Monitor, Run, Schedule, Views
 
@@ -153,6 +160,11 @@ def learning_rate(config: Mapping[str, Any], num_examples: int, total: int
   if name == "cosine_by_epoch":
     per_epoch = num_examples // batch_size
     return cosine_by_epoch(peak, steps_per_epoch=per_epoch, epochs=-(-total // per_epoch)), peak
+  if name == "warmup_cosine_by_epoch":
+    per_epoch = num_examples // batch_size
+    warmup = duration("warmup", schedule, num_examples, batch_size, total)
+    return warmup_cosine_by_epoch(peak, warmup=warmup, steps_per_epoch=per_epoch,
+                                  epochs=-(-total // per_epoch)), peak
   if name == "steps":
     boundaries = tuple(int(p * total / 100) for p in schedule["boundaries_percent"])
     return step_decay(peak, boundaries=boundaries, factor=schedule["factor"]), peak

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
+from configs import relicv2_r50_imagenet, simclrv2_imagenet
 from ssl_jax import build, config, describe, program
 from ssl_jax.data import Source
 from ssl_jax.data.source import Skipped
@@ -43,6 +44,8 @@ def case(path, argument):
 
 # Arguments that a docstring lists without a command.
 LISTED = {"byol_r50_imagenet": ("40", "100", "1000"),
+          "relicv2_r50_imagenet": relicv2_r50_imagenet.NETWORKS,
+          "simclrv2_imagenet": simclrv2_imagenet.NETWORKS, "mocov3_r50_imagenet": ("100", "1000"),
           "fashion": METHODS, "fashion_r18": METHODS, "linear": RECIPES}
 SHOWN = [case(path, argument) for path in FILES for argument in documented(path)]
 CASES = SHOWN + [case(path, argument) for path in FILES for argument in LISTED.get(path.stem, ())
@@ -102,7 +105,7 @@ def built(path, argument) -> Built:
   settings = resolved(path, argument)
   source = stub(settings["data"])
   parts = build.parts(settings, source)
-  shapes = program.batch_shapes(settings["batch_size"], parts.canvas)
+  shapes = program.batch_shapes(settings["batch_size"], parts.canvas, parts.masked)
   return Built(settings, source, parts, jax.eval_shape(lambda key: init_state(
       parts.method, parts.optimizer, shapes, key, parts.monitor), jax.random.key(0)))
 
@@ -112,7 +115,7 @@ def test_a_config_traces(path, argument):
   settings, _, parts, state = built(path, argument)
   after, metrics = jax.eval_shape(
       train_step(parts.method, parts.optimizer, parts.monitor), state,
-      program.batch_shapes(settings["batch_size"], parts.canvas))
+      program.batch_shapes(settings["batch_size"], parts.canvas, parts.masked))
   jax.tree.map(lambda a, b: np.testing.assert_equal((a.shape, a.dtype), (b.shape, b.dtype)),
                state, after)
   assert {"loss", "gradient_norm", "skipped", "feature_std"} <= metrics.keys()
@@ -126,6 +129,13 @@ EXPECTED = {
     "byol_r50_imagenet": ("learning rate 3.2 ", None, "312,784 steps"),
     "mocov1_r50_imagenet": ("learning rate 0.03 ", "65,536 negatives", "1,000,911 steps"),
     "mocov2_r50_imagenet": ("learning rate 0.03 ", "65,536 negatives", "1,000,911 steps"),
+    "mocov3_r50_imagenet": ("learning rate 4.8 ", "4,095 negatives", "312,784 steps"),
+    "relic_r50_imagenet": ("learning rate 3.2 ", "4,095 negatives", "312,784 steps"),
+    "relicv2_r50_imagenet": ("learning rate 4.8 ", "10 negatives", "312,784 steps"),
+    "simclrv2_imagenet": ("learning rate 6.4 ", "8,190 negatives", "250,227 steps"),
+    "ce_r50_imagenet": ("learning rate 0.48 ", None, "333,637 steps"),
+    **{f"{name}_r50_imagenet": ("learning rate 0.48 ", "64,000 negatives", "333,637 steps")
+       for name in ("supcon_queue", "selfsupcon", "ce_selfsupcon", "supcon_selfsupcon")},
     "supcon_r50_cifar10": ("learning rate 0.5 ", "2,046 negatives", "48,828 steps"),
     "supervised_r50_imagenet": ("learning rate 0.1 ", None, "450,410 steps"),
 }

@@ -2,7 +2,6 @@
 
 import itertools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,27 +9,16 @@ import optax
 import pytest
 import tiny
 from collectives import collectives
+from tiny import Bare
 
 from ssl_jax import program
 from ssl_jax.evaluate.online import watch
 from ssl_jax.methods import METHODS
-from ssl_jax.models.norm import BatchNorm
 from ssl_jax.sharding import over_batch, replicate
 from ssl_jax.step import NO_MONITOR, init_state, loss_and_gradients, train_step
 from ssl_jax.types import Run
 
 BATCH, TOTAL = 16, 10
-
-
-class Bare(nn.Module):
-  """A backbone whose running statistics can be told by heart: those of the pixels."""
-
-  group_size: int | None = None
-
-  @nn.compact
-  def __call__(self, images, train):
-    x = BatchNorm(self.group_size, name="norm")(images, train)
-    return {"features": nn.Dense(12)(nn.relu(nn.Dense(12)(x.reshape(len(x), -1))))}
 
 
 def plain_views(key, batch):

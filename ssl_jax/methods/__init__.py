@@ -4,9 +4,14 @@ import inspect
 
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.methods.byol import byol
-from ssl_jax.methods.moco import moco_v1, moco_v2
+from ssl_jax.methods.joint import ce_selfsupcon, supcon_selfsupcon
+from ssl_jax.methods.moco import moco_v1, moco_v2, selfsupcon
+from ssl_jax.methods.moco_v3 import moco_v3
+from ssl_jax.methods.relic import relic
+from ssl_jax.methods.relicv2 import relicv2
 from ssl_jax.methods.simclr import simclr
 from ssl_jax.methods.supcon import supcon
+from ssl_jax.methods.supcon_queue import supcon_queue
 from ssl_jax.methods.supervised import supervised
 from ssl_jax.types import Method, Run
 
@@ -14,11 +19,18 @@ METHODS = {
     "simclr": simclr,
     "moco_v1": moco_v1,
     "moco_v2": moco_v2,
+    "moco_v3": moco_v3,
     "byol": byol,
+    "relic": relic,
+    "relicv2": relicv2,
     "supcon": supcon,
+    "supcon_queue": supcon_queue,
     "supervised": supervised,
+    "selfsupcon": selfsupcon,
+    "ce_selfsupcon": ce_selfsupcon,
+    "supcon_selfsupcon": supcon_selfsupcon,
 }
-NEEDS_LABELS = {"supcon", "supervised"}
+NEEDS_LABELS = {"supcon", "supcon_queue", "supervised", "ce_selfsupcon", "supcon_selfsupcon"}
 
 
 def options_of(name: str) -> dict[str, object]:

@@ -1,10 +1,9 @@
 """MoCo: a query against its key and a queue of keys, made by a slowly moving network."""
 
 from ssl_jax.losses import blockwise, chance_loss, form
-from ssl_jax.methods.keys import empty_queue, enqueue, restored, shuffled
-from ssl_jax.models import Network, linear_head, moco_v2_head
-from ssl_jax.schedules import constant
-from ssl_jax.types import Array, Method, Outputs, Run
+from ssl_jax.methods.keys import enqueue, queue_of, restored, with_keys
+from ssl_jax.models import linear_head, moco_v2_head
+from ssl_jax.types import Method, Outputs, Run
 
 
 def moco_v1(run: Run, *, temperature: float = 0.07, queue: int = 65536, decay: float = 0.999,
@@ -39,11 +38,18 @@ def moco_v2(run: Run, *, temperature: float = 0.2, queue: int = 65536, decay: fl
   return _moco(run, head, temperature=temperature, queue=queue, decay=decay)
 
 
+def selfsupcon(run: Run, *, temperature: float = 0.07, queue: int = 64000, decay: float = 0.999,
+               hidden: int | None = None, output: int = 128) -> Method:
+  """MoCo v2 as the Broad Study has it: Islam et al. 2021 (arXiv:2103.13517), code.
+
+  Options are those of `moco_v2`.
+  """
+  return moco_v2(run, temperature=temperature, queue=queue, decay=decay, hidden=hidden,
+                 output=output)
+
+
 def _moco(run: Run, head, *, temperature: float, queue: int, decay: float) -> Method:
   losses = form(run.batch_size, queue)
-
-  def init_memory(key: Array, outputs: Outputs):
-    return empty_queue(key, queue, outputs.target["b"]["projection"].shape[-1])
 
   def loss(outputs: Outputs, memory):
     query, key = outputs.online["a"]["projection"], restored(outputs, "b")
@@ -52,14 +58,5 @@ def _moco(run: Run, head, *, temperature: float, queue: int, decay: float) -> Me
     # After the logits: this batch's keys are nobody's negatives yet.
     return value, enqueue(memory, queue=key), metrics
 
-  return Method(
-      network=Network(run.backbone, (("projection", "features", head),)),
-      views=shuffled(run.views, ("b",)),
-      online=(("a",),),
-      target=(("b",),),
-      loss=loss,
-      decay=constant(decay),
-      init_memory=init_memory,
-      negatives=queue,
-      chance=chance_loss(queue + 1),
-      in_blocks=losses is blockwise)
+  return with_keys(run, (("projection", "features", head),), loss, queue_of(queue), queue=queue,
+                   decay=decay, chance=chance_loss(queue + 1), in_blocks=losses is blockwise)
