@@ -15,7 +15,7 @@ from sklearn.datasets import load_sample_images
 
 from ssl_jax import data
 from ssl_jax.data.composed import __main__ as command
-from ssl_jax.data.composed import builder, parts, scenes
+from ssl_jax.data.composed import builder, parts, plans, scenes
 from ssl_jax.data.composed.builder import Settings
 from ssl_jax.errors import UserError
 
@@ -92,7 +92,7 @@ def test_a_record_is_a_function_of_settings_split_and_index(read, examples):
     np.testing.assert_array_equal(example["mask"][..., 0], scene.mask)
     np.testing.assert_array_equal(example["instances"][..., 0], scene.instances)
     assert np.abs(example["image"].astype(float) - scene.image).mean() < 3  # JPEG
-    assert example["background"].decode() == scenes.background_of(plan.backdrop, read[1][split])
+    assert example["background"].decode() == plans.background_of(plan.backdrop, read[1][split])
   first, again, other = (builder.compose(settings, read[1]["test"], "test", "mixed_rand", 3)[0]
                          for settings in (SMALL, SMALL, dataclasses.replace(SMALL, seed=2)))
   assert first == again != other
@@ -133,7 +133,7 @@ def test_variants_are_the_test_images_with_other_backgrounds(examples, read):
   for i in range(count):
     original, same, rand, front, back = (examples[f"test{v}"][i] for v in (
         "", "_mixed_same", "_mixed_rand", "_only_fg", "_only_bg"))
-    own = scenes.own_environment(original["label"])
+    own = plans.own_environment(original["label"])
     assert same["environment"] == own != rand["environment"] and front["environment"] == -1
     assert len({e["background"] for e in (original, same, rand)}) == 3
     assert {e["label"] for e in (same, rand, front, back)} == {original["label"]}
@@ -153,9 +153,9 @@ def test_variants_are_the_test_images_with_other_backgrounds(examples, read):
 
 @pytest.mark.parametrize(("bias", "own"), [(0.0, 0.25), (0.6, 0.7), (1.0, 1.0)])
 def test_bias_is_how_often_a_class_has_its_own_environment(read, bias, own):
-  drawn = [scenes.draw(np.random.default_rng(i), read[1]["train"], i % 3, bias=bias, most_objects=1)
+  drawn = [plans.draw(np.random.default_rng(i), read[1]["train"], i % 3, bias=bias, most_objects=1)
            for i in range(1500)]
-  shares = np.mean([plan.backdrop.patch.environment == scenes.own_environment(i % 3)
+  shares = np.mean([plan.backdrop.patch.environment == plans.own_environment(i % 3)
                     for i, plan in enumerate(drawn)])
   assert abs(shares - own) < 0.05
   assert {len(plan.objects) for plan in drawn} == {1}
@@ -163,7 +163,7 @@ def test_bias_is_how_often_a_class_has_its_own_environment(read, bias, own):
 
 def test_further_objects_leave_each_other_room(read):
   for i in range(60):
-    plan = scenes.draw(np.random.default_rng(i), read[1]["train"], 0, bias=0, most_objects=6)
+    plan = plans.draw(np.random.default_rng(i), read[1]["train"], 0, bias=0, most_objects=6)
     boxes = [o.box for o in plan.objects]
     for a in range(len(boxes)):
       assert all(boxes[a][k] >= 0 and boxes[a][k] + boxes[a][k + 2] <= 1 + 1e-9 for k in (0, 1))
@@ -173,7 +173,7 @@ def test_further_objects_leave_each_other_room(read):
           covered[round(200 * top):round(200 * (top + height)),
                   round(200 * left):round(200 * (left + width))] += 1
         smaller = min(box[2] * box[3] for box in (boxes[a], boxes[b])) * 200**2
-        assert (covered == 2).sum() <= (scenes.OVERLAP + 0.05) * smaller
+        assert (covered == 2).sum() <= (plans.OVERLAP + 0.05) * smaller
 
 
 def test_an_object_of_the_backgrounds_colour_leaves_no_trace():
@@ -181,10 +181,10 @@ def test_an_object_of_the_backgrounds_colour_leaves_no_trace():
   cutout = np.zeros((40, 60, 4), np.uint8)
   cutout[8:32, 10:50] = 200, 120, 40, 255
   plain = np.full((64, 64, 3), (200, 120, 40), np.uint8)
-  pictures = scenes.Parts(((scenes.Picture("a/b", cutout),),),
-                          ((scenes.Picture("plain", plain),),) * parts.ENVIRONMENTS)
+  pictures = parts.Parts(((parts.Picture("a/b", cutout),),),
+                          ((parts.Picture("plain", plain),),) * parts.ENVIRONMENTS)
   for i in range(6):
-    plan = scenes.draw(np.random.default_rng(i), pictures, 0, bias=0, most_objects=1)
+    plan = plans.draw(np.random.default_rng(i), pictures, 0, bias=0, most_objects=1)
     plan = dataclasses.replace(plan, objects=(dataclasses.replace(plan.objects[0], gain=1.0),))
     scene = scenes.render(plan, pictures, 96)
     assert np.abs(scene.image.astype(int) - plain[0, 0]).max() <= 2
@@ -193,7 +193,7 @@ def test_an_object_of_the_backgrounds_colour_leaves_no_trace():
 
 def test_a_plan_is_one_picture_at_every_size(read):
   for i in range(5):
-    plan = scenes.draw(np.random.default_rng(i), read[1]["train"], i % 3, bias=0, most_objects=2)
+    plan = plans.draw(np.random.default_rng(i), read[1]["train"], i % 3, bias=0, most_objects=2)
     small, large = (scenes.render(plan, read[1]["train"], size) for size in (32, 96))
     shrunk = np.asarray(Image.fromarray(large.image).resize((32, 32), Image.Resampling.BOX))
     assert np.abs(shrunk.astype(float) - small.image).mean() < 6
@@ -296,7 +296,7 @@ def test_the_real_cut_outs_are_photographs_of_ten_classes(real):
 def test_real_scenes_show_their_objects(real):
   classes, by_split = real
   for label in range(len(classes)):
-    plan = scenes.draw(np.random.default_rng(label), by_split["test"], label, bias=0.7,
+    plan = plans.draw(np.random.default_rng(label), by_split["test"], label, bias=0.7,
                        most_objects=1)
     scene = scenes.render(plan, by_split["test"], 64)
     assert scene.labels.tolist() == [label] and scene.names[0].startswith(classes[label])
@@ -328,7 +328,7 @@ def test_an_encoder_is_pretrained_with_dilo_and_judged_by_its_reliance_on_backgr
   status, out, error = command(*task)
   assert (status, error) == (0, "") and "mixed_rand top1" in out
   results = json.loads((run / "backgrounds" / "results.json").read_text())
-  top1 = {name: results[name]["top1"] for name in (builder.ORIGINAL, *scenes.VARIANTS)}
+  top1 = {name: results[name]["top1"] for name in (builder.ORIGINAL, *plans.VARIANTS)}
   for score in top1.values():
     assert abs(score * 12 / 100 - round(score * 12 / 100)) < 1e-3  # of 12 images
   assert results["background"] == {

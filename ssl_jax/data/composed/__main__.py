@@ -7,8 +7,8 @@ import sys
 import numpy as np
 from PIL import Image
 
-from ssl_jax.data.composed import builder, scenes
-from ssl_jax.data.composed.parts import read_parts
+from ssl_jax.data.composed import builder, plans, scenes
+from ssl_jax.data.composed.parts import Parts, read_parts
 from ssl_jax.data.tfds_source import default_data_dir
 from ssl_jax.errors import UserError
 
@@ -36,10 +36,10 @@ def parser() -> argparse.ArgumentParser:
   return made
 
 
-def sheet(settings: builder.Settings, parts: scenes.Parts, rows: int = 8) -> Image.Image:
+def sheet(settings: builder.Settings, parts: Parts, rows: int = 8) -> Image.Image:
   """The first test scenes: original, mask, and every variant."""
   def row(index):
-    for variant in (builder.ORIGINAL, *scenes.VARIANTS):
+    for variant in (builder.ORIGINAL, *plans.VARIANTS):
       plan, _ = builder.compose(settings, parts, "test", variant, index)
       scene = scenes.render(plan, parts, settings.size)
       yield scene.image

@@ -17,7 +17,7 @@ from absl import logging
 from etils import epath
 from PIL import Image
 
-from ssl_jax.data.composed import scenes
+from ssl_jax.data.composed import plans, scenes
 from ssl_jax.data.composed.parts import SPLITS, Parts, read_parts
 from ssl_jax.errors import UserError
 
@@ -79,12 +79,12 @@ class Settings:
 
 def build(data_dir: str | os.PathLike, settings: Settings, objects: str | None = None,
           backgrounds: str | None = None) -> epath.Path:
-  """Builds a set, about 100 images of 96 pixels a second and core.
+  """Builds a set, about 500 images of 48 pixels a second and core.
 
   It is built beside its place and then moved, so that an interrupted build leaves nothing that
   looks whole. Record i of a split is a function of the settings, the split and i; record i of
   `test_mixed_same`, `test_mixed_rand`, `test_only_fg` and `test_only_bg` is the variant of record i
-  of `test` (see `ssl_jax.data.composed.scenes`).
+  of `test` (see `ssl_jax.data.composed.plans`).
 
   Args:
     data_dir: Where TFDS sets lie.
@@ -124,22 +124,22 @@ def build(data_dir: str | os.PathLike, settings: Settings, objects: str | None =
 
 
 def compose(settings: Settings, parts: Parts, split: str, variant: str, index: int
-            ) -> tuple[scenes.Plan, int]:
+            ) -> tuple[plans.Plan, int]:
   """The plan of scene `index` of a split, and its label: classes take turns."""
   label = index % len(parts.objects)
   stream = [settings.seed, SPLITS.index(split), index]
-  plan = scenes.draw(np.random.default_rng(stream), parts, label, bias=settings.bias / 100,
+  plan = plans.draw(np.random.default_rng(stream), parts, label, bias=settings.bias / 100,
                      most_objects=settings.objects)
   if variant != ORIGINAL:
-    number = 1 + scenes.VARIANTS.index(variant)
-    plan = scenes.variant(variant, np.random.default_rng([*stream, number]), plan, parts)
+    number = 1 + plans.VARIANTS.index(variant)
+    plan = plans.variant(variant, np.random.default_rng([*stream, number]), plan, parts)
   return plan, label
 
 
 def splits_of() -> dict[str, tuple[str, str]]:
   """The splits of a set: (the split whose pictures they are made of, the variant)."""
   return {split: (split, ORIGINAL) for split in SPLITS} | {
-      f"test_{variant}": ("test", variant) for variant in scenes.VARIANTS}
+      f"test_{variant}": ("test", variant) for variant in plans.VARIANTS}
 
 
 def _example(settings: Settings, parts: Parts, split: str, variant: str, index: int
@@ -153,7 +153,7 @@ def _example(settings: Settings, parts: Parts, split: str, variant: str, index: 
       "label": label,
       "objects": [{"bbox": tfds.features.BBox(*map(float, box)), "label": int(k), "object": name}
                   for box, k, name in zip(scene.boxes, scene.labels, scene.names)],
-      "background": scenes.background_of(plan.backdrop, parts),
+      "background": plans.background_of(plan.backdrop, parts),
       "environment": -1 if plan.backdrop is None else plan.backdrop.patch.environment,
   }
 
