@@ -13,8 +13,9 @@ from ssl_jax import build, data, describe
 from ssl_jax.augment.views import batched
 from ssl_jax.checkpoint import load_encoder, saved_steps
 from ssl_jax.config import config_hash
+from ssl_jax.data.composed.plans import VARIANTS
 from ssl_jax.errors import UserError
-from ssl_jax.evaluate.backgrounds import VARIANTS, reliance, variant_split
+from ssl_jax.evaluate.backgrounds import reliance, variant_split
 from ssl_jax.evaluate.collapse import rank_me
 from ssl_jax.evaluate.features import extract
 from ssl_jax.evaluate.knn import knn

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 
 from ssl_jax.errors import UserError
 
-VARIANTS = ("mixed_same", "mixed_rand", "only_fg", "only_bg")
-
 
 def variant_split(split: str, variant: str) -> str:
   """The split of a test split's variant: ("test[:50%]", "only_fg") -> "test_only_fg[:50%]".
