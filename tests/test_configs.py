@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
-from configs import relicv2_r50_imagenet, simclrv2_imagenet
+from configs import dilo_r50_imagenet, relicv2_r50_imagenet, simclrv2_imagenet
 from ssl_jax import build, config, describe, program
 from ssl_jax.data import Source
 from ssl_jax.data.source import Skipped
@@ -44,6 +44,7 @@ def case(path, argument):
 
 # Arguments that a docstring lists without a command.
 LISTED = {"byol_r50_imagenet": ("40", "100", "1000"),
+          "dilo_r50_imagenet": dilo_r50_imagenet.HOSTS,
           "relicv2_r50_imagenet": relicv2_r50_imagenet.NETWORKS,
           "simclrv2_imagenet": simclrv2_imagenet.NETWORKS, "mocov3_r50_imagenet": ("100", "1000"),
           "fashion": METHODS, "fashion_r18": METHODS, "linear": RECIPES}
@@ -129,6 +130,7 @@ EXPECTED = {
     "byol_r50_imagenet": ("learning rate 3.2 ", None, "312,784 steps"),
     "mocov1_r50_imagenet": ("learning rate 0.03 ", "65,536 negatives", "1,000,911 steps"),
     "mocov2_r50_imagenet": ("learning rate 0.03 ", "65,536 negatives", "1,000,911 steps"),
+    "dilo_r50_imagenet": ("moco_v2, dilo", "65,536 negatives", "1,000,911 steps"),
     "mocov3_r50_imagenet": ("learning rate 4.8 ", "4,095 negatives", "312,784 steps"),
     "relic_r50_imagenet": ("learning rate 3.2 ", "4,095 negatives", "312,784 steps"),
     "relicv2_r50_imagenet": ("learning rate 4.8 ", "10 negatives", "312,784 steps"),
