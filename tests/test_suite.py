@@ -13,7 +13,7 @@ from ssl_jax.data import open_source
 from ssl_jax.data.transfer_sets import SETS, open_parts
 from ssl_jax.errors import UserError
 from ssl_jax.evaluate.metrics import top1
-from ssl_jax.suite import protocols, running
+from ssl_jax.suite import protocols, running, tuning
 from ssl_jax.suite_files import fingerprint, read_arrays, read_results
 
 FLAGS = ("--config=configs/transfer/suite.py", "--config.sets=('again', 'digits', 'aircraft')",
@@ -149,3 +149,30 @@ def test_an_encoder_is_told_apart_by_every_bit_and_by_how_it_sees():
   keys = {fingerprint(tree, {"size": 16}), fingerprint(tree, {"size": 32}),
           fingerprint(other, {"size": 16})}
   assert len(keys) == 3 and fingerprint(tree, {"size": 16}) in keys
+
+
+def test_fine_tuning_is_a_command_that_tells_its_trials(encoder, command, tmp_path):
+  status, out, errors = command(
+      "--config=configs/transfer/finetune.py", f"--config.init={encoder}",
+      f"--workdir={tmp_path}/tuned", "--config.set=digits", "--config.steps=3",
+      "--config.candidates=(5, 39)")
+  assert status == 0, errors
+  results = read_results(tmp_path / "tuned")["finetune"]
+  scores = [trial["score"] for trial in results["trials"]]
+  assert len(scores) == 2 and out.count("digits rate") == 2
+  best = results["trials"][int(np.argmax(scores))]
+  assert results["chosen"] == {k: v for k, v in best.items() if k != "score"}
+  assert results["sizes"] == {"tune": 1002, "judge": 250, "fit": 1252, "test": 545}
+  kept = read_arrays(tmp_path / "tuned" / "predictions" / "digits-finetune.npz")
+  assert results["value"] == pytest.approx(top1(kept["logits"], kept["target"]))
+  source = open_parts("digits").sources["test"]
+  assert source.records[int(kept["index"][9])]["label"] == kept["target"][9].argmax()
+
+
+def test_a_few_labels_are_a_share_of_each_class():
+  parts = tuning.parts_of("digits", "semi_10_percent", {"data_dir": "", "seed": 0})
+  counts = np.bincount([parts["fit"].records[i]["label"] for i in range(len(parts["fit"]))])
+  assert ((counts >= 11) & (counts <= 14)).all()
+  islam = tuning.parts_of("digits", "islam_full", {"data_dir": "", "seed": 0})
+  assert {part: len(s) for part, s in islam.items()} == {
+      "tune": 876, "judge": 376, "fit": 1252, "test": 545}
