@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssl_jax.errors import UserError, nearest
+from ssl_jax.evaluate.finetune import PROTOCOLS
 from ssl_jax.evaluate.many_shot import SOLVERS
 from ssl_jax.evaluate.probe import RECIPES
 from ssl_jax.methods import options_of
@@ -51,7 +52,12 @@ SUITE = {
     "batch_size": int, "solver": tuple(SOLVERS), "slots": int, "knn_k": int, "shots": tuple,
     "episodes": int, "corrupted_images": int, "severities": tuple,
 }
-SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN, "backgrounds": BACKGROUNDS, "suite": SUITE}
+FINETUNE = {
+    "task": ("finetune",), "init": str, "seed": int, "data_dir": str, "set": str,
+    "protocol": tuple(PROTOCOLS), "steps": int, "batch_size": int, "candidates": tuple,
+}
+SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN, "backgrounds": BACKGROUNDS, "suite": SUITE,
+           "finetune": FINETUNE}
 
 # Wherever these stand in a config, by their dotted names.
 POSITIVE = ("micro_batches", "mesh.fsdp", "log_every_steps", "keep", "views.size", "method.temperature",
@@ -104,8 +110,8 @@ def validate(config: Mapping[str, Any]) -> None:
   if task not in SCHEMAS:
     raise UserError(f"config.task is {task!r}; {nearest(str(task), SCHEMAS)}")
   _check(config, SCHEMAS[task], "config")
-  # A probe takes its recipe's batch size for 0.
-  for name in (*POSITIVE, *(("batch_size",) if task != "linear" else ())):
+  # A probe and a protocol take their own batch size for 0.
+  for name in (*POSITIVE, *(("batch_size",) if task not in ("linear", "finetune") else ())):
     _check_range(config, name, lambda value: value > 0, "must be above 0")
   for name in NOT_NEGATIVE:
     _check_range(config, name, lambda value: value >= 0, "must not be negative")

@@ -104,6 +104,8 @@ def run(argv: list[str]) -> None:
       train.run(config, workdir, dry_run=DRY_RUN.value)
   elif config["task"] == "suite":
     suite.run(config, WORKDIR.value)
+  elif config["task"] == "finetune":
+    suite.finetune(config, WORKDIR.value)
   elif config["task"] == "analysis":
     assess.run(config, WORKDIR.value, analysis.analyse)
   else:
