@@ -60,9 +60,9 @@ SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN, "backgrounds": BA
            "finetune": FINETUNE}
 
 # Wherever these stand in a config, by their dotted names.
-POSITIVE = ("micro_batches", "mesh.fsdp", "log_every_steps", "keep", "views.size", "method.temperature",
-            "method.divergence_temperature", "method.queue", "method.hidden", "method.output",
-            "method.depth", "method.negatives", "evaluate.knn_k", "evaluate.knn_temperature",
+POSITIVE = ("micro_batches", "mesh.fsdp", "log_every_steps", "keep", "views.size",
+            "method.temperature", "method.divergence_temperature", "method.queue",
+            "method.hidden", "method.output", "method.depth", "method.negatives", "evaluate.knn_k", "evaluate.knn_temperature",
             "evaluate.online_images", "evaluate.batch_size",
             "evaluate.few_per_class", "evaluate.few_draws", "temperature", "slots", "knn_k",
             "episodes")
@@ -73,8 +73,9 @@ NOT_NEGATIVE = ("scene.probability", "scene.blur", "scene.radius", "scene.thresh
                 "method.decay", "method.alpha", "model.norm_group", "optimizer.weight_decay",
                 "optimizer.momentum", "optimizer.clip_norm")
 # What a resumed run may change: it alters neither the parameters nor the order of the data.
-MAY_CHANGE = ("mesh", "log_every_steps", "keep", "tensorboard", "profile", "resident", "resident_limit_mb",
-              "loader_threads", "loader_workers", "data_dir", *_duration("checkpoint_every"))
+MAY_CHANGE = ("mesh", "log_every_steps", "keep", "tensorboard", "profile", "resident",
+              "resident_limit_mb", "loader_threads", "loader_workers", "data_dir",
+              *_duration("checkpoint_every"))
 
 
 def resolve(config: ConfigDict, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -22,6 +22,9 @@ DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Check, shard, compile; print parameters, FLOPs and memory; train nothing.")
 PREVIEW = flags.DEFINE_string(
     "preview", None, "Draw the views of some images into this .png file; train nothing.")
+PLAN = flags.DEFINE_string(
+    "plan", None, "TPU slices such as v5e-256,v5p:4x4x8: what the run takes there; train nothing.")
+PLAN_JSON = flags.DEFINE_string("plan_json", None, "A file to write the plans to, with --plan.")
 COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, for many hosts.")
 PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes, with --coordinator.")
 PROCESS = flags.DEFINE_integer("process", None, "Number of this process, with --coordinator.")
@@ -88,11 +91,15 @@ def run(argv: list[str]) -> None:
   cache = pathlib.Path.home() / ".cache" / "ssl_jax" / "xla"
   jax.config.update("jax_compilation_cache_dir",
                     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
-  from ssl_jax import analysis, assess, choose, preview, suite, train
+  from ssl_jax import analysis, assess, choose, plan, preview, suite, train
   if PREVIEW.value is not None and config["task"] != "pretrain":
     raise UserError("--preview draws the views of a pretraining config, not of task "
                     f"{config['task']!r}")
-  if config["task"] == "pretrain":
+  if PLAN.value is not None:
+    if config["task"] != "pretrain":
+      raise UserError(f"--plan is for a pretraining config, not for task {config['task']!r}")
+    plan.run(config, PLAN.value, PLAN_JSON.value)
+  elif config["task"] == "pretrain":
     workdir = WORKDIR.value or os.path.join("runs", pathlib.Path(config_argument(argv)).stem)
     if config["choose"]:
       config, reasons = choose.settle(config, workdir)

@@ -46,8 +46,8 @@ def source_of(config: Mapping[str, Any]) -> Source:
                 fingerprint="planned", skipped=data.Skipped(config["data"], count, 10))
 
 
-def compiled_for(config: Mapping[str, Any], mesh: Mesh):
-  """The step of a config compiled for a mesh, and the shapes of its state."""
+def compiled_for(config: Mapping[str, Any], mesh: Mesh, options: dict | None = None):
+  """The step of a config compiled for a mesh, the shapes of its state, its parts and its images."""
   source = source_of(config)
   parts = build.parts(config, source)
   batch = program.batch_shapes(config["batch_size"], parts.canvas, parts.masked)
@@ -61,12 +61,18 @@ def compiled_for(config: Mapping[str, Any], mesh: Mesh):
   batch = jax.tree.map(lambda x: placed(x, over_batch(mesh)), batch)
   traced = program.make_step(parts, mesh).trace(state, batch, {})
   platform = mesh.devices.flat[0].platform
-  return traced.lower(lowering_platforms=(platform,)).compile(), state, parts, source
+  return traced.lower(lowering_platforms=(platform,)).compile(options), state, parts, source
 
 
-def figures(config: Mapping[str, Any], mesh: Mesh) -> dict[str, Any]:
-  """What a compiled step takes of a device, in bytes, operations and collectives."""
-  compiled, state, parts, source = compiled_for(config, mesh)
+def figures(config: Mapping[str, Any], mesh: Mesh, options: dict | None = None) -> dict[str, Any]:
+  """What a compiled step takes of a device, in bytes, operations and collectives.
+
+  Args:
+    config: Checked.
+    mesh: Over devices that are there or not.
+    options: For the compiler.
+  """
+  compiled, state, parts, source = compiled_for(config, mesh, options)
   memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
   text = compiled.as_text()
   return {

@@ -28,7 +28,7 @@ def _remat(config) -> Family:
 def _sharding(config, devices) -> Family:
   now = config["mesh"]["fsdp"]
   return [(f"--config.mesh.fsdp={n}", _with(config, "mesh", "fsdp", n))
-          for n in (8, devices) if now < n <= devices and devices % n == 0]
+          for n in sorted({8, devices}) if now < n <= devices and devices % n == 0]
 
 
 def _micro_batches(config, devices) -> Family:
