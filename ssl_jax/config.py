@@ -62,8 +62,9 @@ SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN, "backgrounds": BA
 # Wherever these stand in a config, by their dotted names.
 POSITIVE = ("micro_batches", "mesh.fsdp", "log_every_steps", "keep", "views.size",
             "method.temperature", "method.divergence_temperature", "method.queue",
-            "method.hidden", "method.output", "method.depth", "method.negatives", "evaluate.knn_k", "evaluate.knn_temperature",
-            "evaluate.online_images", "evaluate.batch_size",
+            "method.hidden", "method.output", "method.depth", "method.negatives",
+            "evaluate.knn_k", "evaluate.knn_temperature", "evaluate.online_images",
+            "evaluate.batch_size",
             "evaluate.few_per_class", "evaluate.few_draws", "temperature", "slots", "knn_k",
             "episodes")
 NOT_NEGATIVE = ("scene.probability", "scene.blur", "scene.radius", "scene.threshold",
