@@ -10,6 +10,7 @@ import json
 import math
 import mmap
 import os
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -45,7 +46,8 @@ class Layer(NamedTuple):
   kernel: np.ndarray  # [D,C,k,k]
   norm: dict[str, np.ndarray]
   stride: int
-  pads: tuple[int, int] | str  # (before, after), or auto_pad
+  pads: tuple[int, int] | str  # (before, after), auto_pad, or in words what is neither
+  relu: bool  # whether one follows
 
 
 def read_onnx(path: str | os.PathLike) -> Encoder:
@@ -133,23 +135,27 @@ def _walk(nodes: list[Node], constants: Mapping[str, np.ndarray], where: str
 
     Walks backwards: what follows a convolution is met before it.
     """
-    layers, pool, norm, behind = [], None, None, ""
+    layers, pool, norm, relu, behind = [], None, None, False, ""
     while value not in origins and value in makers:
       node = makers[value]
       if node.kind == "BatchNormalization":
         norm = _norm(node, constants)
       elif node.kind == "Conv":
-        layers.insert(0, _layer(node, constants, norm, refuse))
-        norm = None
+        layers.insert(0, _layer(node, constants, norm, relu, refuse))
+        norm, relu = None, False
       elif node.kind == "Pad" and behind == "Conv":
         layers[0] = _padded(layers[0], node, constants)
       elif node.kind == "MaxPool":
         if node.attributes["kernel_shape"] != [3, 3] or _stride(node) != 2:
           raise refuse("its max-pool is not 3x3 with stride 2")
         pool = _pads(node)
-      elif node.kind not in ("Relu", *PASSED):
+      elif node.kind == "Relu":
+        relu = True
+      elif node.kind not in PASSED:
         raise refuse(f"there is a {node.kind} in a branch")
       value, behind = node.inputs[0], node.kind
+    if norm is not None or [layer.relu for layer in layers[:-1]] != [True] * (len(layers) - 1):
+      raise refuse(f"before {value!r}, not every convolution has its norm and ReLU behind it")
     return layers, pool, value
 
   additions = [node for node in nodes if node.kind in ("Add", "Sum") and len(node.inputs) == 2
@@ -159,14 +165,15 @@ def _walk(nodes: list[Node], constants: Mapping[str, np.ndarray], where: str
   # The stem ends where the first block begins: at the value that its two branches share.
   origin = _shared(makers, additions[0].inputs)
   stem, pool, _ = branch(origin, set())
-  if len(stem) != 1:
-    raise refuse(f"its stem has {len(stem)} convolutions")
+  if len(stem) != 1 or not stem[0].relu:
+    raise refuse(f"its stem has {len(stem)} convolutions, or no ReLU")
   layers, stage, block = {"stem_conv": stem[0]}, 0, 0
   pools = [] if pool is None else [(3, pool)]
   for node in additions:
     sides = sorted((branch(name, {origin}) for name in node.inputs), key=lambda side: len(side[0]))
     (short, _, start), (main, _, also) = sides
-    if start != origin or also != origin or len(short) > 1 or len(main) not in (2, 3):
+    if start != origin or also != origin or len(short) > 1 or len(main) not in (2, 3) or any(
+        side[-1].relu for side in (short, main) if side):
       raise refuse(f"the block before {node.outputs[0]!r} has branches of {len(short)} and "
                    f"{len(main)} convolutions")
     strided = max(layer.stride for layer in main) > 1
@@ -176,7 +183,10 @@ def _walk(nodes: list[Node], constants: Mapping[str, np.ndarray], where: str
     if short:
       layers[f"{path}/projection_conv"] = short[0]
     layers |= {f"{path}/conv{i}": layer for i, layer in enumerate(main, 1)}
-    origin = _after(nodes, node.outputs[0])
+    origin = next((n.outputs[0] for n in nodes if n.kind == "Relu"
+                   and n.inputs[0] == node.outputs[0]), None)
+    if origin is None:
+      raise refuse(f"there is no ReLU behind {node.outputs[0]!r}")
   return layers, _options(layers, pools, refuse)
 
 
@@ -192,11 +202,6 @@ def _shared(makers: Mapping[str, Node], values: list[str]) -> str:
   return next((value for value in ancestors(values[0]) if value in second), values[0])
 
 
-def _after(nodes: list[Node], value: str) -> str:
-  """The value behind the ReLU that takes `value`."""
-  return next((n.outputs[0] for n in nodes if n.kind == "Relu" and value in n.inputs), value)
-
-
 def _norm(node: Node, constants: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """A BatchNormalization; where eps differs from ours, the variance takes up the difference."""
   scale, bias, mean, var = (constants[name] for name in node.inputs[1:5])
@@ -205,7 +210,8 @@ def _norm(node: Node, constants: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
   return {"scale": scale, "bias": bias, "mean": mean, "var": var if same else var + (eps - EPS)}
 
 
-def _layer(node: Node, constants: Mapping[str, np.ndarray], norm: dict | None, refuse) -> Layer:
+def _layer(node: Node, constants: Mapping[str, np.ndarray], norm: dict | None, relu: bool, refuse
+           ) -> Layer:
   kernel = constants[node.inputs[1]]
   if node.attributes.get("group", 1) != 1 or max(node.attributes.get("dilations", [1])) != 1:
     raise refuse("it has grouped or dilated convolutions")
@@ -217,19 +223,21 @@ def _layer(node: Node, constants: Mapping[str, np.ndarray], norm: dict | None, r
             "var": zeros + np.float32(1 - EPS)}
   elif bias is not None:
     norm = norm | {"mean": norm["mean"] - bias}
-  return Layer(kernel, norm, _stride(node), _pads(node))
+  return Layer(kernel, norm, _stride(node), _pads(node), relu)
 
 
 def _stride(node: Node) -> int:
-  return node.attributes.get("strides", [1])[0]
+  """The stride of both axes; 0 where they differ, which no layer of ours has."""
+  strides = set(node.attributes.get("strides", [1]))
+  return strides.pop() if len(strides) == 1 else 0
 
 
 def _pads(node: Node) -> tuple[int, int] | str:
   auto = node.attributes.get("auto_pad", "NOTSET")
   if auto not in ("NOTSET", "VALID"):
     return auto
-  pads = node.attributes.get("pads", [0, 0, 0, 0])
-  return pads[0], pads[2]
+  top, left, bottom, right = node.attributes.get("pads", [0, 0, 0, 0])
+  return (top, bottom) if (top, bottom) == (left, right) else f"{top, left, bottom, right}"
 
 
 def _padded(layer: Layer, node: Node, constants: Mapping[str, np.ndarray]) -> Layer:
@@ -268,9 +276,15 @@ def _options(layers: Mapping[str, Layer], pools: list, refuse) -> dict[str, Any]
   if (convolution, pool) not in kinds:
     raise refuse(f"its convolutions are padded {convolution}, its max-pool {pool}")
   options: dict[str, Any] = {"padding": kinds[convolution, pool]}
-  if any(name.endswith("_block1/conv1") and layer.stride > 1 and layer.kernel.shape[-1] == 1
-         for name, layer in layers.items()):
+  first = [layer for name, layer in layers.items() if name.endswith("_block1/conv1")]
+  bottleneck = "stage1_block1/conv3" in layers
+  if bottleneck and any(layer.stride > 1 for layer in first):
     options["block"] = "bottleneck_v1"
+  strided_conv = "conv2" if bottleneck and "block" not in options else "conv1"
+  for name, layer in layers.items():
+    halves = re.fullmatch(rf"stage[^1]_block1/({strided_conv}|projection_conv)", name)
+    if layer.stride != (2 if halves else 1) and name != "stem_conv":
+      raise refuse(f"{name} has a stride of {layer.stride}")
   known = {(7, 2, True): "imagenet", (3, 1, False): "small", (3, 2, False): "strided"}
   shape = (stem.kernel.shape[-1], stem.stride, bool(pools))
   if shape not in known:

@@ -63,9 +63,12 @@ class Array:
     self.value = np.frombuffer(data, dtype.value).reshape(shape, order="F" if fortran else "C")
 
 
-def _from_buffer(data, dtype, shape, order) -> Array:
+def _from_buffer(data, dtype, shape, order, axes=None) -> Array:
+  """An array by protocol 5; order K: stored with its axes in another order."""
   array = Array()
-  array.value = np.frombuffer(data, dtype.value).reshape(shape, order=order)
+  flat = np.frombuffer(data, dtype.value)
+  array.value = flat.reshape(shape, order=order) if order != "K" else (
+      flat.reshape(shape).transpose(axes))
   return array
 
 

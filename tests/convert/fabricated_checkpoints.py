@@ -160,9 +160,10 @@ def vissl():
           "type": "consolidated"}, net
 
 
-def supcon():
-  net = ResNet("basic", shortcut="shortcut", **CIFAR)
-  state = prefixed("encoder.", backbone(net)) | prefixed("head.", mlp(64, 16, 8))
+def supcon(blocks=None):
+  net = ResNet("basic", shortcut="shortcut", blocks=blocks, **CIFAR)
+  state = prefixed("encoder.", backbone(net))
+  state |= prefixed("head.", mlp(net.fc.in_features, 16, 8))
   return {"opt": argparse.Namespace(n_cls=10), "model": state, "optimizer": {}, "epoch": 9}, net
 
 

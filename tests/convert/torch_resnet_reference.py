@@ -79,7 +79,7 @@ class ResNet(nn.Module):
   """torchvision's attributes: conv1, bn1, relu, maxpool, layer1 to layer4, avgpool, fc."""
 
   def __init__(self, kind="bottleneck", width=8, stem=(7, 2, 3), pool=True, padding="torch",
-               seed=0, project_first=None, **options):
+               seed=0, project_first=None, blocks=None, **options):
     super().__init__()
     convolution = SameConv if padding == "same" else nn.Conv2d
     self.conv1 = nn.Conv2d(3, width, *stem, bias=False) if padding != "same" else SameConv(
@@ -89,13 +89,14 @@ class ResNet(nn.Module):
     self.maxpool = nn.Identity() if not pool else (
         nn.MaxPool2d(3, 2, 1) if padding == "torch" else SamePool())
     inputs = width
-    for s, count in enumerate(THIN[kind]):
-      blocks = []
+    self.stages = [f"layer{s}" for s, _ in enumerate(blocks or THIN[kind], 1)]
+    for s, count in enumerate(blocks or THIN[kind]):
+      layer = []
       for b in range(count):
-        blocks.append(Block(inputs, width << s, 2 if s and not b else 1, kind == "bottleneck",
-                            kind=convolution, project=None if b else project_first, **options))
+        layer.append(Block(inputs, width << s, 2 if s and not b else 1, kind == "bottleneck",
+                           kind=convolution, project=None if b else project_first, **options))
         inputs = (width << s) * (4 if kind == "bottleneck" else 1)
-      setattr(self, f"layer{s + 1}", nn.Sequential(*blocks))
+      setattr(self, f"layer{s + 1}", nn.Sequential(*layer))
     self.avgpool = nn.AdaptiveAvgPool2d(1)
     self.fc = nn.Linear(inputs, 5)
     scramble(self, seed)
@@ -103,8 +104,8 @@ class ResNet(nn.Module):
   def forward(self, x):
     x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
     stages = {}
-    for s in (1, 2, 3, 4):
-      x = stages[f"stage{s}"] = getattr(self, f"layer{s}")(x)
+    for name in self.stages:
+      x = stages[name.replace("layer", "stage")] = getattr(self, name)(x)
     return stages | {"features": x.mean((2, 3))}
 
 
