@@ -21,7 +21,7 @@ def get_config(which: str = "") -> ConfigDict:
       "task": "suite", "init": "", "seed": 0, "data_dir": "",  # "": TFDS's folder
       "sets": OFFLINE if which else (), "protocols": (),  # (): all
       # How images are shown; "" and 0 are the encoder's own. Ericsson et al. show all encoders
-      # the shorter side resized to 224, then its centre: preset center, proportion 1.
+      # the shorter side resized to 224, then its centre: preset center_bicubic, proportion 1.
       "view": {"preset": "", "size": 0, "proportion": 0.0},
       "batch_size": 256,
       "solver": "converged",  # or sklearn_path, the original's early-stopped one

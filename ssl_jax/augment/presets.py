@@ -24,7 +24,7 @@ from ssl_jax.augment.jitter import (
     random_jitter_torchvision,
 )
 from ssl_jax.augment.photometric import clip, normalise, solarise, to_greyscale
-from ssl_jax.augment.resample import bicubic
+from ssl_jax.augment.resample import bicubic, bicubic_antialias
 from ssl_jax.augment.strong import random_strong
 from ssl_jax.augment.views import Op, View, chain, keyless, sometimes
 from ssl_jax.errors import UserError, nearest
@@ -296,6 +296,19 @@ def center(
       resize_and_center_crop, size=size, resize=round(size / proportion)), mean, std)
 
 
+def center_bicubic(
+    *, size: int, proportion: float = 1.0, mean: Floats = IMAGENET_MEAN,
+    std: Floats = IMAGENET_STD,
+) -> Named:
+  """Linear transfer: the shorter side to size / proportion by Pillow's bicubic, then the centre.
+
+  Ericsson, Gouk, Hospedales 2021, arXiv:2011.13377, appendix A.2: 224, and 224 of it.
+  """
+  return _evaluation(partial(
+      resize_and_center_crop, size=size, resize=round(size / proportion),
+      method=bicubic_antialias), mean, std)
+
+
 def center_byol(
     *, size: int, proportion: float = 0.875, mean: Floats = IMAGENET_MEAN,
     std: Floats = IMAGENET_STD,
@@ -317,8 +330,8 @@ def center_simclr(
 
 PRESETS: dict[str, Callable[..., Named]] = {f.__name__: f for f in (
     simclr, simclr_v1, moco_v1, moco_v2, moco_v2_strong, moco_v3, clsa_single, clsa_multi, byol,
-    relicv2, supcon, crop_flip, crop_flip_byol, crop_flip_simclr, center, center_byol,
-    center_simclr)}
+    relicv2, supcon, crop_flip, crop_flip_byol, crop_flip_simclr, center, center_bicubic,
+    center_byol, center_simclr)}
 
 
 def preset(name: str, **settings) -> Named:

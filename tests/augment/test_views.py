@@ -16,8 +16,8 @@ from ssl_jax.augment.photometric import to_greyscale
 from ssl_jax.errors import UserError
 
 PAIRS = ("simclr", "simclr_v1", "moco_v1", "moco_v2", "byol", "supcon")
-SINGLES = ("crop_flip", "crop_flip_byol", "crop_flip_simclr", "center", "center_byol",
-           "center_simclr")
+SINGLES = ("crop_flip", "crop_flip_byol", "crop_flip_simclr", "center", "center_bicubic",
+           "center_byol", "center_simclr")
 
 
 def batch(count=8, side=40):
