@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import benchmarks
-from benchmarks import ceilings, evidence, losses, results_page, ring, step, suites, timing
+from benchmarks import ceilings, evidence, losses, plan, results_page, ring, step, suites, timing
 from configs import fashion, fashion_r18
 from ssl_jax.config import resolve
 
@@ -132,3 +132,30 @@ def test_the_time_of_training_is_that_of_the_rows(tmp_path):
           {"step": 30, "images_per_second": 1280.0}]
   (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
   assert evidence.train_seconds(tmp_path, batch_size=128) == pytest.approx(10.0 + 2.0)
+
+
+def test_plans_are_kept_for_their_config_and_make_the_page(tmp_path, monkeypatch):
+  made = []
+
+  def plan_for(config, where):
+    made.append(where.name)
+    return {"slice": where.name, "batch_size": config["batch_size"], "hbm_needed": 2**34,
+            "hbm_capacity": 2**33, "fits": False, "remedies": [
+                {"change": "--config.model.remat=True", "hbm_needed": 2**32, "fits": True}]}
+  monkeypatch.setattr(plan.plan, "plan_for", plan_for)
+  monkeypatch.setattr(plan, "RECORDS", tmp_path / "plans")
+  monkeypatch.setattr(plan, "PAGE", tmp_path / "pods.md")
+  plan.PAGE.write_text(f"before\n{plan.BEGIN}\nold\n{plan.END}\nafter\n")
+  for _ in range(2):
+    plan.planned("simclr_r50_imagenet")
+  plan.planned("mocov2_r50_imagenet")
+  assert made == ["v5e-256", "v5e-16"]  # batches of 4096 and 256, each made once
+  plan.write_page()
+  page = plan.PAGE.read_text()
+  assert page.startswith("before") and page.endswith("after\n") and "old" not in page
+  assert "| simclr_r50_imagenet | v5e-256 | 4,096 | 16.0 of 8 " in page
+  assert "`--config.model.remat=True`" in page and "Not planned yet: byol" in page
+  text = {"figures": {"temporaries": 2**30}, "step_seconds": 0.02, "bound": "memory", "hours": 0.2,
+          "images_per_second": 25600.0, "total_steps": 36000, "images_per_second_per_host": 6400.0}
+  filled = plan.row(json.loads(next(iter(plan.RECORDS.iterdir())).read_text()) | text)
+  assert filled.endswith("| 1.0 | 20.0 | memory | 25,600 | 36,000 | 0.2 | 6,400 |")
