@@ -30,8 +30,8 @@ import numpy as np
 from benchmarks import timing
 
 GRID = 10 ** np.linspace(-6, 5, 45)
-PARITY = {"digits": (900, 300, 597), "fashion_mnist_mini": (1200, 400, 2000),
-          "mnist_5k": (1200, 400, 2000)}  # train, validation, test
+PARITY = {"digits": (900, 300, 597), "fashion_mnist_mini": (600, 400, 2000),
+          "mnist_5k": (600, 400, 2000)}  # train, validation, test
 
 
 def features(images: int, width: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
