@@ -103,5 +103,16 @@ def test_cosine_by_epoch_moves_only_between_epochs():
   np.testing.assert_allclose([curve(s) for s in range(20)], want, rtol=1e-6)
 
 
+def test_warmup_cosine_by_epoch_does_not_end_at_zero():
+  """A cosine over all epochs from the end of the warm-up on: that of 395 of 400 epochs."""
+  curve = schedules.warmup_cosine_by_epoch(.48, warmup=15, steps_per_epoch=3, epochs=400)
+  np.testing.assert_allclose([curve(s) for s in (0, 5, 10)], [.0048, .0048 + .4752 / 3,
+                                                             .0048 + .4752 * 2 / 3], rtol=1e-5)
+  for epoch in (5, 6, 200, 399):
+    want = .48 * .5 * (1 + np.cos(np.pi * (epoch - 5) / 400))
+    np.testing.assert_allclose([curve(3 * epoch), curve(3 * epoch + 2)], want, rtol=1e-4)
+  np.testing.assert_allclose(curve(1199) / .48, 5.55e-4, rtol=2e-3)
+
+
 def test_constant_is_constant():
   assert schedules.constant(.5)(0) == schedules.constant(.5)(10**6) == .5

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from collectives import collectives
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sklearn.datasets import load_sample_image
@@ -15,7 +16,8 @@ from ssl_jax.augment.jitter import random_jitter_torchvision
 from ssl_jax.augment.photometric import to_greyscale
 from ssl_jax.errors import UserError
 
-PAIRS = ("simclr", "simclr_v1", "moco_v1", "moco_v2", "byol", "supcon")
+PAIRS = ("simclr", "simclr_v1", "moco_v1", "moco_v2", "moco_v2_strong", "moco_v3", "byol", "supcon")
+MANY = ("clsa_single", "clsa_multi", "relicv2")  # have names of their own
 SINGLES = ("crop_flip", "crop_flip_byol", "crop_flip_simclr", "center", "center_bicubic",
            "center_byol", "center_simclr")
 
@@ -41,8 +43,8 @@ def view(name, size=24, **settings):
   return jax.jit(v.batched(p.preset(name, size=size, mean=p.ZERO, std=p.ONE, **settings)["a"]))
 
 
-def test_the_registry_holds_pairs_for_pretraining_and_single_views():
-  assert set(PAIRS) | set(SINGLES) == set(p.PRESETS)
+def test_the_registry_holds_pairs_and_more_for_pretraining_and_single_views():
+  assert {*PAIRS, *MANY, *SINGLES} == set(p.PRESETS)
   assert all(set(p.preset(name, size=8)) == {"a", "b"} for name in PAIRS)
   assert all(set(p.preset(name, size=8)) == {"a"} for name in SINGLES)
 
@@ -53,7 +55,7 @@ def test_a_view_is_random_and_its_key_determines_it(name):
   other = view(name)(jax.random.key(1), batch())
   assert first.shape == (8, 24, 24, 3)
   assert first.dtype == jnp.float32
-  assert 0 <= first.min() < first.max() <= 1
+  assert 0 <= first.min() < first.max() <= 1 + 1e-6  # a blur rounds
   np.testing.assert_array_equal(first, again)
   different = abs(first - other).max((1, 2, 3)) > 1e-3
   assert different.sum() >= 6  # additive brightness makes some views white
@@ -157,6 +159,48 @@ def test_byol_blurs_and_solarises_its_two_views_by_their_own_probabilities():
     changed = abs(images[:, 0, 0, 0] - images[:, 20, 20, 0]) > 1e-4
     visible = (2.0 - 0.25) / 1.9  # below sigma 0.25 a neighbour weighs less than 1e-3
     assert abs(changed.mean() - blurred * visible) < 0.08
+
+
+def test_relicv2_has_large_and_small_views_that_take_turns_with_byols_two():
+  views = p.preset("relicv2", size=24, large_area=(0.2, 1.0), small_area=(0.2, 1.0))
+  assert list(views) == ["large0", "large1", "large2", "large3", "small0", "small1"]
+  for size, names in ((24, ("large2", "large3")), (10, ("small0", "small1"))):
+    pair = p.preset("byol", size=size, min_area=0.2)
+    both = jax.jit(lambda key, views: [v.batched(view)(key, batch()) for view in views],
+                   static_argnums=1, compiler_options=tiny.QUICK)
+    got, want = (both(jax.random.key(0), tuple(x)) for x in (
+        (views[name] for name in names), pair.values()))
+    assert got[0].shape == (8, size, size, 3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), got, want)
+
+
+def test_a_small_view_of_relicv2_shows_a_twentieth_to_a_seventh_of_the_image():
+  ramp = np.broadcast_to(np.arange(240, dtype=np.uint8)[:, None], (240, 240, 3))
+  stored = {"image": jnp.stack([ramp] * 64), "size": jnp.full((64, 2), 240)}
+  views = p.preset("relicv2", size=28, strength=0, blur=(0, 0), solarised=(0, 0), mean=p.ZERO,
+                   std=p.ONE)
+  images = jax.jit(v.together({name: views[name] for name in ("large0", "small0")}),
+                   compiler_options=tiny.QUICK)(jax.random.key(0), stored)
+  seen = {name: np.ptp(x[..., 0], axis=(1, 2)) * 255 / 240 for name, x in images.items()}
+  # The longer side of a crop is 1.15 times the root of its area, at the most.
+  assert seen["small0"].max() < 1.16 * 0.14 ** 0.5 + 0.02
+  assert seen["small0"].min() > 0.86 * 0.05 ** 0.5 * 0.8
+  assert seen["large0"].max() > 0.7
+
+
+def test_moco_v3_blurs_and_solarises_its_two_views_by_their_own_probabilities():
+  """Whole images: of a bright line on white and on black."""
+  line = np.zeros((400, 40, 40, 3), np.uint8)
+  line[:, :, 20] = 100
+  stored = {"image": jnp.asarray(line), "size": jnp.full((400, 2), 40)}
+  views = p.preset("moco_v3", size=40, strength=0.0, min_area=1.0, mean=p.ZERO, std=p.ONE)
+  pair = jax.jit(v.together(views), compiler_options=tiny.QUICK)
+  lines, whites = (pair(jax.random.key(2), x) for x in (stored, even([255] * 3, 400, 40)))
+  for name, blurred, solarised in (("a", 1.0, 0.0), ("b", 0.1, 0.2)):
+    visible = (2.0 - 0.25) / 1.9  # below sigma 0.25 a neighbour weighs less than 1e-3
+    changed = lines[name][:, 20].max((1, 2)) < 100 / 255 - 1e-3
+    assert abs(changed.mean() - blurred * visible) < 0.08
+    assert abs((whites[name][:, 20, 20, 0] < 0.5).mean() - solarised) < 0.08
 
 
 def test_strength_scales_the_jitter():

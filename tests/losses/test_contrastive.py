@@ -14,6 +14,8 @@ from ssl_jax import losses
 nt_xent, nt_xent_mean, info_nce, supervised_contrastive, supervised_contrastive_in = map(jax.jit, (
     losses.nt_xent, losses.nt_xent_mean, losses.info_nce, losses.supervised_contrastive,
     losses.supervised_contrastive_in))
+batch_info_nce, supervised_contrastive_queue = map(jax.jit, (
+    losses.batch_info_nce, losses.supervised_contrastive_queue))
 
 def waves(n, d, a, b):
   """Unit rows sin(a i j + b): the features of the golden values, computed in f64 by hand."""
@@ -64,6 +66,24 @@ def naive_supervised(features, labels, tau, base, inside):
   return tau / base * total / (B * V)
 
 
+def naive_batch(query, key, tau):
+  total = 0.0
+  for i, q in enumerate(unit(query)):
+    logits = [q @ k / tau for k in unit(key)]
+    total += np.log(np.sum(np.exp(logits))) - logits[i]
+  return 2 * tau * total / len(query)
+
+
+def naive_queue(query, labels, queue, queue_labels, tau):
+  total = 0.0
+  for q, y in zip(unit(query), labels):
+    logits = [q @ u / tau for u in np.asarray(queue, np.float64)]
+    positives = [z for z, label in zip(logits, queue_labels) if label == y >= 0]
+    mass = np.log(np.sum(np.exp(logits)))
+    total += sum(mass - z for z in positives) / (len(positives) + 1e-5)
+  return total / len(query)
+
+
 def draw(seed, *shapes):
   return [jax.random.normal(k, s) for k, s in
           zip(jax.random.split(jax.random.key(seed), len(shapes)), shapes)]
@@ -88,6 +108,34 @@ def test_info_nce_is_the_double_loop(B, D, tau):
                              naive_info_nce(query, key, queue, tau), rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("B,D,tau", GRID)
+def test_batch_info_nce_is_the_double_loop(B, D, tau):
+  query, key = draw(B, (B, D), (B, D))
+  np.testing.assert_allclose(batch_info_nce(query, key, tau), naive_batch(query, key, tau),
+                             rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 0, 2], [0, 1, 2, 3], [-1, 0, 3, 3]])
+@pytest.mark.parametrize("tau", [0.07, 0.5])
+def test_supervised_contrastive_queue_is_the_double_loop(labels, tau):
+  query, queue = draw(1, (4, 5), (7, 5))
+  queue, queue_labels = unit(queue), np.array([0, -1, 2, 0, -1, 1, 1])
+  arguments = query, np.array(labels), queue, queue_labels, tau
+  np.testing.assert_allclose(supervised_contrastive_queue(*arguments), naive_queue(*arguments),
+                             rtol=2e-5, atol=1e-6)
+  gradients = jax.jit(jax.grad(losses.supervised_contrastive_queue, (0, 2)))(*arguments)
+  assert np.isfinite(gradients[0]).all()
+  np.testing.assert_array_equal(gradients[1], 0)
+
+
+def test_a_queue_whose_classes_are_single_images_is_info_nce():
+  query, key, others = draw(2, (1, 6), (1, 6), (5, 6))
+  key, others = unit(key), unit(others)
+  got = supervised_contrastive_queue(query, np.array([9]), np.concatenate([key, others]),
+                                     np.array([9, 0, 1, -1, 3, 4]), .2)
+  np.testing.assert_allclose(got, info_nce(query, key, others, .2), rtol=2e-5)
+
+
 @pytest.mark.parametrize("V,labels", [
     (1, [0, 1, 0]), (1, [0, 1, 2]), (2, [0, 1, 0, 2]), (2, [-1, -1, 0]), (3, [1, 1])])
 @pytest.mark.parametrize("tau", [0.1, 0.5])
@@ -105,6 +153,22 @@ def test_supervised_contrastive_is_the_double_loop(V, labels, tau):
 @pytest.mark.parametrize("tau,want", [(.07, 0.1784259768), (.2, 0.2782307009)])
 def test_golden_moco(tau, want):
   np.testing.assert_allclose(info_nce(Q, K, U, tau), want, rtol=2e-6)
+
+
+@pytest.mark.parametrize("tau,want", [(1., 2.9494243764), (.2, 0.0151703751)])
+def test_golden_moco_v3(tau, want):
+  both = batch_info_nce(Q, K, tau) + batch_info_nce(
+      waves(4, 8, .7, .4), waves(4, 8, .7, .6), tau)
+  np.testing.assert_allclose(both, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("query,key,want", [
+    (.1, .3, 9.4217127960), (.9, .6, 9.7696865957)])
+def test_golden_labelled_queue(query, key, want):
+  queue = np.concatenate([waves(4, 8, .7, key), U])
+  np.testing.assert_allclose(supervised_contrastive_queue(
+      waves(4, 8, .7, query), LABELS, queue, np.array([*LABELS, 0, -1, 1, -1, 2, 0]), .07), want,
+                             rtol=1e-6)
 
 
 @pytest.mark.parametrize("tau,base,out,inside", [
@@ -131,6 +195,7 @@ def test_equal_similarities_cost_the_chance_loss():
   np.testing.assert_allclose(nt_xent_mean(same, same, .1), losses.chance_loss(11), rtol=1e-6)
   np.testing.assert_allclose(info_nce(same, same, unit(jnp.ones((9, 3))), .1),
                              losses.chance_loss(10), rtol=1e-6)
+  np.testing.assert_allclose(batch_info_nce(same, same, .1), .2 * losses.chance_loss(6), rtol=1e-6)
 
 
 def test_views_and_images_may_be_reordered():
@@ -192,9 +257,14 @@ def test_accuracy_counts_nearest_positives_and_not_ties():
   assert losses.nt_xent_accuracy(a, a[jnp.array([1, 0, 2, 3])]) == 50
   assert losses.info_nce_accuracy(a, a, -a) == 100
   assert losses.info_nce_accuracy(a, a, a[:1]) == 75  # the queue's entry ties with key 0
+  assert losses.batch_info_nce_accuracy(a, a) == 100
+  assert losses.batch_info_nce_accuracy(a, a[jnp.array([1, 0, 2, 3])]) == 50
 
 
 LOSSES = {
+  "batch_info_nce": lambda a, b: batch_info_nce(a, b, .2),
+  "queue": lambda a, b: supervised_contrastive_queue(
+      a, jnp.arange(len(a)) % 3, unit(np.ones((9, 6)) + np.eye(9, 6)), np.arange(9) % 4 - 1, .2),
   "nt_xent": lambda a, b: nt_xent(a, b, .2),
   "info_nce": lambda a, b: info_nce(a, b, unit(np.ones((3, 6)) + np.eye(3, 6)), .2),
   "out": lambda a, b: supervised_contrastive(

@@ -11,6 +11,9 @@ from ssl_jax.models.heads import (
     byol_head,
     linear_head,
     moco_v2_head,
+    moco_v3_predictor,
+    moco_v3_projector,
+    relic_head,
     simclr_head,
 )
 
@@ -33,6 +36,13 @@ def test_the_heads_have_the_parameters_of_their_papers():
       "dense3": {"kernel": (12, 8)}, "norm3": {"scale": (8,)}}
   assert shapes(moco_v2_head(output=8)) == {
       "dense1": {"kernel": (12, 12), "bias": (12,)}, "dense2": {"kernel": (12, 8), "bias": (8,)}}
+  assert shapes(relic_head((20, 16, 8))) == {
+      "dense1": {"kernel": (12, 20), "bias": (20,)}, "norm1": norm(20),
+      "dense2": {"kernel": (20, 16), "bias": (16,)}, "norm2": norm(16),
+      "dense3": {"kernel": (16, 8)}}
+  for head in (moco_v3_projector(20, 8), moco_v3_predictor(20, 8)):
+    assert shapes(head) == {"dense1": {"kernel": (12, 20)}, "norm1": norm(20),
+                            "dense2": {"kernel": (20, 8)}}
   assert shapes(linear_head(8)) == {"dense1": {"kernel": (12, 8), "bias": (8,)}}
 
 
@@ -51,6 +61,12 @@ def test_heads_compute_what_they_say():
   y, p = run(moco_v2_head(output=8))
   hidden = np.maximum(X @ p["dense1"]["kernel"] + p["dense1"]["bias"], 0)
   np.testing.assert_allclose(y, hidden @ p["dense2"]["kernel"] + p["dense2"]["bias"], atol=1e-5)
+  y, p = run(moco_v3_projector(20, 8))  # its last norm has a mean and a deviation, and no more
+  hidden = np.maximum(standardise(X @ p["dense1"]["kernel"]), 0)
+  np.testing.assert_allclose(y, standardise(hidden @ p["dense2"]["kernel"]), atol=1e-3)
+  y, p = run(moco_v3_predictor(20, 8))
+  hidden = np.maximum(standardise(X @ p["dense1"]["kernel"]), 0)
+  np.testing.assert_allclose(y, hidden @ p["dense2"]["kernel"], atol=1e-4)
   y, p = run(simclr_head(2, output=8))
   hidden = np.maximum(standardise(X @ p["dense1"]["kernel"]), 0)
   np.testing.assert_allclose(y, standardise(hidden @ p["dense2"]["kernel"]), atol=1e-3)
