@@ -1,7 +1,7 @@
 """Frozen encoders judged on data: the figures of a run's end, and the tasks of configs/eval."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from ssl_jax.sharding import global_batch, make_mesh, replicate
 from ssl_jax.types import Array
 
 Features = tuple[Array, Array]  # f32[N,F], i32[N]
+Task = Callable[..., dict[str, Any]]  # (config, workdir, saved, train, test) -> results
 
 
 def local_copy(tree):
@@ -132,11 +133,12 @@ def final(backbone, variables, preprocessing: Mapping[str, Any], train: data.Sou
   return results
 
 
-def run(config: Mapping[str, Any], workdir: str | None) -> None:
+def run(config: Mapping[str, Any], workdir: str | None, task: Task | None = None) -> None:
   """The tasks of configs/eval: judges the encoder of `config.init`, on its own data by default.
 
   Writes `results.json` in the workdir, by default a folder named like the task beside the encoder's
-  checkpoints, or in runs/NAME for an encoder that is a file.
+  checkpoints, or in runs/NAME for an encoder that is a file. `task` does it, by default the
+  one of that name in `TASKS`.
 
   Raises:
     UserError: There is no such encoder or data, or the workdir holds results already.
@@ -159,7 +161,7 @@ def run(config: Mapping[str, Any], workdir: str | None) -> None:
     raise UserError(f"{config['data']} has no labels to judge by; use data with a folder per class")
   workdir.mkdir(parents=True, exist_ok=True)
   write_json(workdir / "config.json", config)
-  results = TASKS[config["task"]](config, workdir, saved, train, test)
+  results = (task or TASKS[config["task"]])(config, workdir, saved, train, test)
   write_json(workdir / "results.json", results | {
       "task": config["task"], "init": config["init"], "step": saved.meta["step"],
       "data": config["data"], "seed": config["seed"], "config_hash": config_hash(config),

@@ -23,7 +23,7 @@ def _duration(name: str) -> dict[str, Any]:
 # schema OPTIONS holds a name and options, which whoever is named checks.
 OPTIONS = "options"
 COMMON = {
-    "task": ("pretrain", "linear", "knn", "backgrounds"), "seed": int, "init": str,
+    "task": ("pretrain", "linear", "knn", "backgrounds", "analysis"), "seed": int, "init": str,
     "data": str, "data_dir": str, "train_split": str, "test_split": str,
 }
 PRETRAIN = COMMON | {
@@ -46,6 +46,12 @@ LINEAR = COMMON | {
 }
 KNN = COMMON | {"batch_size": int, "k": tuple, "temperature": float}
 BACKGROUNDS = COMMON | {"batch_size": int}
+ANALYSIS = COMMON | {
+    "images": int, "batch_size": int, "others": tuple,
+    "attention": {"images": int, "window": int, "stride": int},
+    "inversion": {"images": int, "steps": int, "learning_rate": float, "channels": tuple,
+                  "judge": str},
+}
 SUITE = {
     "task": ("suite",), "init": str, "seed": int, "data_dir": str, "sets": tuple,
     "protocols": tuple, "view": {"preset": str, "size": int, "proportion": float},
@@ -56,8 +62,8 @@ FINETUNE = {
     "task": ("finetune",), "init": str, "seed": int, "data_dir": str, "set": str,
     "protocol": tuple(PROTOCOLS), "steps": int, "batch_size": int, "candidates": tuple,
 }
-SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN, "backgrounds": BACKGROUNDS, "suite": SUITE,
-           "finetune": FINETUNE}
+SCHEMAS = {"pretrain": PRETRAIN, "linear": LINEAR, "knn": KNN, "backgrounds": BACKGROUNDS,
+           "analysis": ANALYSIS, "suite": SUITE, "finetune": FINETUNE}
 
 # Wherever these stand in a config, by their dotted names.
 POSITIVE = ("micro_batches", "mesh.fsdp", "log_every_steps", "keep", "views.size",
@@ -66,8 +72,10 @@ POSITIVE = ("micro_batches", "mesh.fsdp", "log_every_steps", "keep", "views.size
             "evaluate.knn_k", "evaluate.knn_temperature", "evaluate.online_images",
             "evaluate.batch_size",
             "evaluate.few_per_class", "evaluate.few_draws", "temperature", "slots", "knn_k",
-            "episodes")
-NOT_NEGATIVE = ("scene.probability", "scene.blur", "scene.radius", "scene.threshold",
+            "episodes", "images", "attention.images", "attention.stride", "inversion.images",
+            "inversion.steps")
+NOT_NEGATIVE = ("attention.window", "inversion.learning_rate",
+                "scene.probability", "scene.blur", "scene.radius", "scene.threshold",
                 "scene.least", "scene.most",
                 "seed", "canvas", "loader_threads", "loader_workers", "resident_limit_mb",
                 "batch_size", "epochs", "validation_percent", "schedule.base_lr",

@@ -7,6 +7,7 @@ that all stand out on white and on black; each goes with a marker of its own.
 import base64
 import io
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -237,7 +238,7 @@ def heat_maps(maps: Mapping[str, tuple[Sequence[str], Sequence[str], np.ndarray]
       for j, value in enumerate(row):
         axis.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7,
                   color="black" if value > 0.6 else "white")
-    axis.set(title=name, xticks=range(len(names)), yticks=range(len(rows)), yticklabels=rows)
+    axis.set(title=textwrap.fill(name, 26), yticks=range(len(rows)), yticklabels=rows)
     axis.set_xticks(range(len(names)), labels=names, rotation=45, ha="right")
   return figure
 

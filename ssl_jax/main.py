@@ -91,7 +91,7 @@ def run(argv: list[str]) -> None:
   cache = pathlib.Path.home() / ".cache" / "ssl_jax" / "xla"
   jax.config.update("jax_compilation_cache_dir",
                     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
-  from ssl_jax import analysis, assess, choose, plan, preview, suite, train
+  from ssl_jax import assess, choose, plan, preview, suite, train
   if PREVIEW.value is not None and config["task"] != "pretrain":
     raise UserError("--preview draws the views of a pretraining config, not of task "
                     f"{config['task']!r}")
@@ -114,6 +114,7 @@ def run(argv: list[str]) -> None:
   elif config["task"] == "finetune":
     suite.finetune(config, WORKDIR.value)
   elif config["task"] == "analysis":
+    from ssl_jax import analysis  # draws: matplotlib is not needed before
     assess.run(config, WORKDIR.value, analysis.analyse)
   else:
     assess.run(config, WORKDIR.value)
