@@ -60,6 +60,8 @@ HLO = "\n".join([
     line("(f32[2]{0}, f32[8]{0}) all-gather-start(%d)", 5, FOUR, "jvp(Network)/conv1/conv"),
     "  %e = f32[8]{0} all-gather-done(%s)",
     "  %q = f32[5]{0} collective-permute(%f), channel_id=6, source_target_pairs={{0,1}}",
+    '  %z = f32[9]{0} fusion(%p), metadata={op_name="jit(step)/jvp()/dot_general"}',
+    "  %u = f32[9]{0} all-reduce(%z), channel_id=7, replica_groups={{0,1,2,3}}",
     "}"])
 
 
@@ -70,6 +72,7 @@ def test_collectives_are_counted_once_a_run_and_named_for_what_they_do():
       ("all-reduce", "gradients"): (1, 16 * 4 + 12 * 2, 4),
       ("all-reduce", "BatchNorm"): (1, 64, 4),
       ("all-gather", "parameters"): (1, 32, 4),
+      ("all-reduce", "loss"): (1, 36, 4),  # by what it sends
       ("collective-permute", "other"): (1, 20, 4)}
 
 

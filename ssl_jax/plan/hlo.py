@@ -39,14 +39,14 @@ class Collective(NamedTuple):
 def collectives(text: str, devices: int) -> list[Collective]:
   """The collectives of a module, the largest first; one in a loop counts as often as it runs."""
   found: dict[tuple[str, str], Collective] = {}
-  runs, seen = _runs(text), set()
+  runs, seen, paths = _runs(text), set(), _paths(text)
   for name, body in _computations(text):
     for line in body:
       match = re.search(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(", line)
       if not match:
         continue
       shape, kind, start = match.groups()
-      size, purpose = _result_bytes(shape, kind, bool(start)), _purpose(line)
+      size, purpose = _result_bytes(shape, kind, bool(start)), _purpose(line, paths)
       # The TPU's compiler spreads one transfer over several computations, with one channel.
       channel = re.search(r"channel_id=(\d+)", line)
       identity = (kind, channel.group(1), size, purpose) if channel else line
@@ -88,9 +88,16 @@ def _group(line: str, devices: int) -> int:
   return listed.group(1).count(",") + 1 if listed else devices
 
 
-def _purpose(line: str) -> str:
-  match = re.search(r'op_name="([^"]*)"', line)
-  path = match.group(1) if match else ""
+def _paths(text: str) -> dict[str, str]:
+  """Operation -> its path in the program, where the compiler has kept it."""
+  return dict(re.findall(r'%([\w.\-]+) = [^\n]*op_name="([^"]*)"', text))
+
+
+def _purpose(line: str, paths: dict[str, str]) -> str:
+  """What a collective is for, by its path or else by that of what it sends."""
+  names = re.findall(r"%([\w.\-]+)", line)
+  found = [paths[name] for name in names if name in paths]
+  path = found[0] if found else ""
   return next((purpose for purpose, pattern in PURPOSES if re.search(pattern, path)), "other")
 
 
