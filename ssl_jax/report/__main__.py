@@ -12,7 +12,8 @@ def main(argv: list[str] | None = None) -> None:
   parser = argparse.ArgumentParser(
       "python -m ssl_jax.report", description="One page about encoders that the transfer suite has "
       "judged: tables, ranks, calibration, neighbours, worst errors.")
-  parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="workdirs of the suite")
+  parser.add_argument("workdirs", nargs="+", metavar="WORKDIR",
+                      help="workdirs of the suite, and of fine-tuning")
   parser.add_argument("--out", default="report.html", help="the page; .md goes beside it")
   parser.add_argument("--sets", nargs="+", default=(), metavar="SET",
                       help="sets whose images are shown (default: the first two)")

@@ -45,26 +45,35 @@ class Judged(NamedTuple):
 
 
 def read(workdirs: Sequence[str]) -> list[Judged]:
-  """Reads the suite's workdirs.
+  """Reads workdirs of the suite, and of fine-tuning, whose figures join those of its encoder.
 
   Encoders are called by their method, and by their folder too where two have one method.
 
   Raises:
-    UserError: A workdir holds no results of the suite.
+    UserError: A workdir holds no such results, or fine-tunes an encoder that is not among them.
   """
-  found = []
+  found, tuned = [], []
   for workdir in workdirs:
     path = epath.Path(workdir)
     results = suite_files.read_results(path)
-    if "sets" not in results:
+    if "sets" not in results and "finetune" not in results:
       raise UserError(f"{workdir} holds no results of the transfer suite; run `python -m "
                       "ssl_jax.main --config configs/transfer/suite.py --config.init=ENCODER` and "
                       "name its workdir")
-    found.append((str(results.get("method") or "encoder"), path, results))
-  names = [name for name, _, _ in found]
-  return [Judged(_name(name, path, results, names.count(name) > 1), path, results,
-                 json.loads((path / "config.json").read_text()))
-          for name, path, results in found]
+    config = json.loads((path / "config.json").read_text())
+    (found if "sets" in results else tuned).append((path, results, config))
+  for path, results, config in tuned:
+    owners = [r for _, r, _ in found if r["init"] == results["init"]]
+    if not owners:
+      raise UserError(f"{path} fine-tunes {results['init']}; name the suite's workdir of that "
+                      "encoder too")
+    short = "_short" if config["steps"] or config["candidates"] else ""
+    for owner in owners:
+      owner["sets"].setdefault(results["set"], {})[
+          f"finetune_{config['protocol']}{short}"] = results["finetune"]
+  methods = [str(results.get("method") or "encoder") for _, results, _ in found]
+  return [Judged(_name(method, path, results, methods.count(method) > 1), path, results, config)
+          for method, (path, results, config) in zip(methods, found)]
 
 
 def _name(method: str, workdir: epath.Path, results: dict[str, Any], shared: bool) -> str:

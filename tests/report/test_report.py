@@ -13,6 +13,7 @@ import tiny
 from etils import epath
 
 from ssl_jax import build, suite_files
+from ssl_jax.errors import UserError
 from ssl_jax.report import __main__ as command
 from ssl_jax.report import examples
 from ssl_jax.report.page import write_report
@@ -155,6 +156,25 @@ def test_an_encoder_without_images_or_checkpoint_is_told_of(tmp_path):
   _, markdown = write_report([root], tmp_path / "one.html")
   assert "no images to show" in markdown.read_text()
   assert "## Ranks" not in markdown.read_text()
+
+
+def test_fine_tuning_joins_its_encoder_and_its_protocols_column(tmp_path):
+  root = workdir(tmp_path, "byol")
+  figure = json.loads((root / "results.json").read_text())["sets"]["cifar10"]["linear"]
+  for name, candidates in (("whole", []), ("short", [3])):
+    folder = epath.Path(tmp_path) / name
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(
+        {"protocol": "ericsson", "steps": 0, "candidates": candidates}))
+    (folder / "results.json").write_text(json.dumps({
+        "task": "finetune", "init": "runs/byol", "set": "cifar10",
+        "finetune": figure | {"value": 96.9}}))
+  _, markdown = write_report([tmp_path / "short", root, tmp_path / "whole"], tmp_path / "r.html")
+  text = markdown.read_text()
+  assert "finetune_ericsson: " in text and "finetune_ericsson_short: " in text
+  assert text.count("96.9, place 5") == 1  # SimCLR-v1, DeepCluster-v2, BYOL and InfoMin are above
+  with pytest.raises(UserError, match="name the suite's workdir of that encoder too"):
+    write_report([tmp_path / "whole"], tmp_path / "r.html")
 
 
 def test_mistakes_are_one_line(tmp_path, capsys):
