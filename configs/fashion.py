@@ -3,8 +3,8 @@
     python -m ssl_jax.main --config configs/fashion.py:byol
     python -m ssl_jax.main --config configs/fashion.py:byol --config.data=tfds:fashion_mnist
 
-The argument names a method, any of them: simclr (as in the quickstart), moco_v2, relicv2, ...
-Network, views, batch and length are the quickstart's for all (ReLICv2 has views of its
+The argument names a method, any of them: simclr (as in the quickstart), moco_v2, clsa, relicv2, ...
+Network, views, batch and length are the quickstart's for all (CLSA and ReLICv2 have views of their
 own); what a method needs beside that is below. The epochs are those of the bundled images: on the
 full set the number of steps stays, so that a run costs the same.
 """
@@ -24,6 +24,8 @@ METHODS = {
     "moco_v1": {"temperature": 0.2, "queue": 1024, "decay": 0.99, "output": 64},
     "moco_v2": MOCO,
     "moco_v3": {"temperature": 0.2, "decay": 0.98, "hidden": 512, "output": 64},
+    "clsa": MOCO,
+    "clsa_symmetric": MOCO,
     "byol": {"decay": 0.98, "hidden": 512, "output": 64},
     "relic": {"temperature": 0.2, "decay": 0.98, "widths": (512, 64)},
     "relicv2": {"decay": 0.98, "widths": (512, 64)},
@@ -34,7 +36,9 @@ METHODS = {
     "ce_selfsupcon": MOCO,
     "supcon_selfsupcon": LABELLED_QUEUE,
 }
-BASE_LR = {"moco_v1": 0.3, "moco_v2": 0.3, "moco_v3": 0.3, "byol": 0.3, "relicv2": 0.3, "selfsupcon": 0.3}
+BASE_LR = {"moco_v1": 0.3, "moco_v2": 0.3, "moco_v3": 0.3, "clsa": 0.3, "clsa_symmetric": 0.3,
+           "byol": 0.3, "relicv2": 0.3, "selfsupcon": 0.3}
+PRESETS = {"clsa": "clsa_single", "clsa_symmetric": "clsa_single"}
 BUNDLED = 10_000  # training images of bundled:fashion_mnist_mini
 
 
@@ -47,6 +51,7 @@ def get_config(method: str = "simclr") -> ConfigDict:
   if METHODS[method] is not None:
     config.method = ConfigDict({"name": method} | METHODS[method])
   config.schedule.base_lr = BASE_LR.get(method, config.schedule.base_lr)
+  config.views.preset = PRESETS.get(method, config.views.preset)
   if method == "relicv2":
     config.views = ConfigDict({"preset": "relicv2", "size": 28, "small_size": 12,
                                "large_area": (0.2, 1.0), "small_area": (0.1, 0.4)})

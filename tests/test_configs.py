@@ -130,6 +130,8 @@ EXPECTED = {
     "byol_r50_imagenet": ("learning rate 3.2 ", None, "312,784 steps"),
     "mocov1_r50_imagenet": ("learning rate 0.03 ", "65,536 negatives", "1,000,911 steps"),
     "mocov2_r50_imagenet": ("learning rate 0.03 ", "65,536 negatives", "1,000,911 steps"),
+    "clsa_single_r50_imagenet": ("learning rate 0.03 ", "65,791 negatives", "1,000,911 steps"),
+    "clsa_multi_r50_imagenet": ("learning rate 0.03 ", "65,791 negatives", "1,000,911 steps"),
     "dilo_r50_imagenet": ("moco_v2, dilo", "65,536 negatives", "1,000,911 steps"),
     "mocov3_r50_imagenet": ("learning rate 4.8 ", "4,095 negatives", "312,784 steps"),
     "relic_r50_imagenet": ("learning rate 3.2 ", "4,095 negatives", "312,784 steps"),

@@ -76,10 +76,13 @@ def together(views: Mapping[str, View], scenes: Mapping[str, Scene] = MappingPro
     scenes: By name, of the views that have one: what changes the stored images before the view is
       cut out of them, anew for each view.
   """
+  # Jitted so that a view is traced once, though it has two names or MoCo draws it twice.
+  drawn = {view: jax.jit(batched(view)) for view in views.values()}
+
   def shown(key, name, batch):
     if name in scenes:
       batch = scenes[name](jax.random.fold_in(key, SCENE), batch)
-    return batched(views[name])(key, batch)
+    return drawn[views[name]](key, {part: batch[part] for part in ("image", "size")})
 
   return lambda key, batch: {name: shown(jax.random.fold_in(key, i), name, batch)
                              for i, name in enumerate(views)}

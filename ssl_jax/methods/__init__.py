@@ -4,6 +4,7 @@ import inspect
 
 from ssl_jax.errors import UserError, nearest
 from ssl_jax.methods.byol import byol
+from ssl_jax.methods.clsa import clsa, clsa_symmetric
 from ssl_jax.methods.joint import ce_selfsupcon, supcon_selfsupcon
 from ssl_jax.methods.moco import moco_v1, moco_v2, selfsupcon
 from ssl_jax.methods.moco_v3 import moco_v3
@@ -20,6 +21,8 @@ METHODS = {
     "moco_v1": moco_v1,
     "moco_v2": moco_v2,
     "moco_v3": moco_v3,
+    "clsa": clsa,
+    "clsa_symmetric": clsa_symmetric,
     "byol": byol,
     "relic": relic,
     "relicv2": relicv2,
