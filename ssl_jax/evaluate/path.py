@@ -95,7 +95,7 @@ class _State(NamedTuple):
 
 @partial(jax.jit, static_argnames=("link", "slots", "iterations"))
 def regularisation_path(features: Array, target: Array, l2: Array, *, link: Link = SOFTMAX,
-                        slots: int = 1, iterations: int = 1000, tolerance: float = 1e-6,
+                        slots: int = 1, iterations: int = 1000, tolerance: float = 3e-7,
                         start: Linear | None = None) -> tuple[Linear, Array]:
   """Minimises l2 |W|^2 / 2 + sum_n loss(x_n W + b, target_n) for every penalty of a path.
 
@@ -151,8 +151,8 @@ def _descend(x, target, l2, u, *, link, slots, iterations, tolerance) -> _State:
     average = jnp.sum(hessian[-1], axis=-1) / (N * C)
     return 1.0 / (hessian + FLOOR * average[:, None] * mass + penalty + 1e-12 * mass + 1e-20)
 
-  def line_search(state, slope, direction, expected, penalty):
-    """Nearly the minimum along the direction, by Newton's method in one convex variable."""
+  def line_search(state, slope, direction, expected, penalty, rests):
+    """Nearly the minimum along the direction, by Newton's method; 0 where a slot rests."""
     quadratic = dot(penalty * direction, direction)
     linear = dot(penalty * state.u, direction)
 
@@ -162,43 +162,49 @@ def _descend(x, target, l2, u, *, link, slots, iterations, tolerance) -> _State:
       first = jnp.sum(error * slope, axis=(0, 2)) + linear + t * quadratic
       second = link.bend(error, curvature, slope, target) + quadratic
       return (jnp.clip(t - first / jnp.maximum(second, 1e-30), 0.1 * t, 10.0 * t),
-              jnp.abs(first) <= FLAT * expected, count + 1)
+              rests | (jnp.abs(first) <= FLAT * expected), count + 1)
 
     def rough(carry):
       return (carry[2] < LINE_STEPS) & ~carry[1].all()
 
-    return jax.lax.while_loop(rough, newton, (jnp.ones(S), jnp.zeros(S, bool), 0))[0]
+    t = jax.lax.while_loop(rough, newton, (jnp.ones(S), jnp.zeros(S, bool), 0))[0]
+    return jnp.where(rests, 0.0, t)
 
   def advance(state):
     penalty = l2_of(state.index)
     direction = -two_loops(
         state.gradient, state.steps, state.changes, precondition(state.hessian, penalty))
     expected = -dot(state.gradient, direction)
-    done = expected <= tolerance * state.loss
+    active = state.index < P
+    done = active & (expected <= tolerance * state.loss)
+    rests = done | ~active
     slope = forward(direction)
-    t = line_search(state, slope, direction, expected, penalty)
-    t = jnp.where(done | (state.index >= P), 0.0, t)
+    t = line_search(state, slope, direction, expected, penalty, rests)
     step = t[:, None] * direction
     u, logits = state.u + step, state.logits + t[:, None] * slope
     loss, error, _ = link.value(logits, target)
     gradient = backward(x, error) + penalty * u
     loss = loss + 0.5 * dot(penalty * u, u)
     # Not better: forget the curvature and try again; if nothing was remembered, f32 can no more.
-    worse = ~(loss < state.loss)
+    worse = ~rests & ~(loss < state.loss)
     keep = lambda new, old: jnp.where(worse[:, None], old, new)
     u, logits, gradient = (keep(*pair) for pair in (
         (u, state.u), (logits, state.logits), (gradient, state.gradient)))
-    forget = lambda history: jnp.where(worse[:, None], 0.0, history)
+
+    def remember(history, newest):
+      history = jnp.where(rests[:, None], history, jnp.roll(history, 1, 0).at[0].set(newest))
+      return jnp.where(worse[:, None], 0.0, history)
+
     count = state.count + 1
-    done |= (worse & state.fresh) | (count >= iterations)
+    done |= active & ((worse & state.fresh) | (count >= iterations))
     hessian = jax.lax.cond(
         done.any() | (state.clock % REFRESH == REFRESH - 1),
         lambda: backward(square, link.value(logits, target)[2]), lambda: state.hessian)
     state = state._replace(
         u=u, logits=logits, gradient=gradient, loss=jnp.where(worse, state.loss, loss),
         hessian=hessian, fresh=worse, count=count, clock=state.clock + 1,
-        steps=forget(jnp.roll(state.steps, 1, 0).at[0].set(step)),
-        changes=forget(jnp.roll(state.changes, 1, 0).at[0].set(gradient - state.gradient)))
+        steps=remember(state.steps, step),
+        changes=remember(state.changes, gradient - state.gradient))
     return jax.lax.cond(done.any(), lambda: turn_over(state, done), lambda: state)
 
   def turn_over(state, done):
