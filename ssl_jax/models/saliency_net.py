@@ -9,7 +9,7 @@ from ssl_jax.types import Array
 
 
 class _Block(nn.Module):
-  """Convolution 3 x 3, GroupNorm, ReLU: it keeps no statistics, so it is the same in training."""
+  """Convolution 3 x 3, normalisation of each image by itself, ReLU."""
 
   width: int
   stride: int = 1
@@ -17,18 +17,18 @@ class _Block(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     x = Conv(self.width, 3, self.stride)(x)
-    return nn.relu(nn.GroupNorm(num_groups=8)(x))
+    return nn.relu(nn.GroupNorm(num_groups=1)(x))
 
 
 class SaliencyNet(nn.Module):
   """An encoder of strided convolutions and a decoder that joins its levels again (a U-Net).
 
-  What the whole image looks like is added at the deepest level: whether a colour is background
-  is told by what surrounds it, however far.
+  Beside the pixels it sees how they differ from the image's border, which is what the classical
+  estimators start from; and what the whole image looks like is added at the deepest level.
 
   Args:
-    widths: Channels of each level, each half as long as the one before; multiples of 8. The side
-      of the images must be a multiple of 2 ** len(widths).
+    widths: Channels of each level, each half as long as the one before. The side of the images must
+      be a multiple of 2 ** len(widths).
   """
 
   widths: tuple[int, ...] = (16, 32, 64, 96)
@@ -36,7 +36,8 @@ class SaliencyNet(nn.Module):
   @nn.compact
   def __call__(self, images: Array) -> Array:
     """Images f32[B,S,S,3] in [0, 1] to logits f32[B,S,S]."""
-    x, levels = 4 * images - 2, []
+    unlike = unlike_border(images)
+    x, levels = jnp.concatenate([4 * images - 2, unlike, jnp.abs(unlike)], axis=-1), []
     for width in self.widths:
       x = _Block(width, stride=2)(x)
       x = _Block(width)(x)
@@ -46,6 +47,18 @@ class SaliencyNet(nn.Module):
       x = jnp.concatenate([_Block(width)(_doubled(x)), level], axis=-1)
       x = _Block(width)(x)
     return _doubled(nn.Dense(1)(x))[..., 0]
+
+
+def unlike_border(images: Array) -> Array:
+  """How far a pixel is from the colours of the border, a tenth of the side wide, in deviations.
+
+  f32[B,S,S,3] -> f32[B,S,S,3]; 0.1 is added to the deviation of each channel.
+  """
+  side = images.shape[1]
+  place = jnp.minimum(jnp.arange(side), jnp.arange(side)[::-1])
+  rim = (jnp.minimum(place[:, None], place[None]) < max(1, side // 10))[..., None]
+  mean, deviation = (f(images, axis=(1, 2), keepdims=True, where=rim) for f in (jnp.mean, jnp.std))
+  return (images - mean) / (deviation + 0.1)
 
 
 def _doubled(x: Array) -> Array:

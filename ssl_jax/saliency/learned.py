@@ -47,12 +47,12 @@ class Teaching(NamedTuple):
     batch_size: Images of a step.
   """
 
-  epochs: int = 10
+  epochs: int = 5
   rounds: int = 2
   keep: float = 0.7
   threshold: float = 1.5
   beta2: float = 0.3
-  learning_rate: float = 2e-3
+  learning_rate: float = 3e-3
   weight_decay: float = 1e-4
   batch_size: int = 16
 
@@ -89,6 +89,27 @@ def f_loss(probability: Array, target: Array, weight: Array, beta2: float) -> Ar
   return jnp.mean(jnp.where(there > 0, 1 - score, 0))
 
 
+def distort(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+  """Mirrors half of the images with their labels, and changes all colours of each image.
+
+  What stands out does so whatever its colour is: without this a network that sees few images knows
+  their colours by heart. Each channel gets a gain from 0.5 to 1.5 and an offset of up to 0.2.
+
+  Args:
+    key: The source of randomness.
+    images: f32[B,S,S,3] in [0, 1].
+    labels: f32[B,S,S].
+  """
+  mirror, gain, offset = jax.random.split(key, 3)
+  mirrored = jax.random.bernoulli(mirror, 0.5, (len(images), 1, 1))
+  labels = jnp.where(mirrored, labels[:, :, ::-1], labels)
+  images = jnp.where(mirrored[..., None], images[:, :, ::-1], images)
+  shape = (len(images), 1, 1, 3)
+  images = (images * jax.random.uniform(gain, shape, minval=0.5, maxval=1.5)
+            + jax.random.uniform(offset, shape, minval=-0.2, maxval=0.2))
+  return jnp.clip(images, 0, 1), labels
+
+
 def train(images: np.ndarray, labels: np.ndarray, key: Array, teaching: Teaching, *,
           module: SaliencyNet | None = None,
           say: Callable[[str], None] = lambda line: None) -> Params:
@@ -115,13 +136,11 @@ def train(images: np.ndarray, labels: np.ndarray, key: Array, teaching: Teaching
 
   @jax.jit
   def step(params, state, key, image, label):
-    flips = jax.random.bernoulli(key, 0.5, (len(image), 1, 1))
-    label = jnp.where(flips, label[:, :, ::-1], label)
-    image = jnp.where(flips[..., None], image[:, :, ::-1], image)
+    image, label = distort(key, image / 255.0, label)
     target, weight = to_targets(label, teaching.threshold)
 
     def loss(params):
-      probability = jax.nn.sigmoid(module.apply(params, image / 255.0))
+      probability = jax.nn.sigmoid(module.apply(params, image))
       return f_loss(probability, target, weight, teaching.beta2)
 
     value, gradient = jax.value_and_grad(loss)(params)

@@ -25,9 +25,9 @@ from ssl_jax.saliency import METHODS, Estimator, estimate_with
 
 LEARNED = "learned"
 # A process works on one image at a time; threads of its libraries would only wait for each other.
-_ONE_THREAD = {name: "1" for name in (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")} | {
-        "JAX_PLATFORMS": "cpu"}
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+               "NPROC": "1",  # which XLA reads
+               "JAX_PLATFORMS": "cpu"}
 
 
 class Recipe(NamedTuple):

@@ -33,8 +33,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
   parser.add_argument("--data_dir", help="where tfds sets lie")
   parser.add_argument("--masks", required=True, nargs="+", help="folders of masks of these images")
   parser.add_argument("--weights", required=True, help="file to write, .npz")
-  parser.add_argument("--size", type=int, default=96, help="side of the squares that it sees")
-  parser.add_argument("--epochs", type=int, default=10, help="passes in each round (%(default)s)")
+  parser.add_argument("--size", type=int, default=64, help="side of the squares that it sees")
+  parser.add_argument("--epochs", type=int, default=5, help="passes in each round (%(default)s)")
   parser.add_argument("--rounds", type=int, default=2,
                       help="how often its predictions refine the labels (%(default)s)")
   parser.add_argument("--seed", type=int, default=0)
@@ -43,7 +43,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if getattr(arguments, name) < least:
       raise UserError(f"--{name}={getattr(arguments, name)} must be at least {least}")
   if arguments.size % 16:
-    raise UserError(f"--size={arguments.size} must be a multiple of 16, such as 96 or 128")
+    raise UserError(f"--size={arguments.size} must be a multiple of 16, such as 64 or 96")
   folder = os.path.dirname(arguments.weights) or "."
   if not arguments.weights.endswith(".npz") or not os.path.isdir(folder):
     raise UserError(f"--weights={arguments.weights} must be a .npz file in a folder that exists")

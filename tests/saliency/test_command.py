@@ -13,8 +13,9 @@ from PIL import Image
 
 from ssl_jax.data import masks, open_source
 from ssl_jax.errors import UserError
+from ssl_jax.models.saliency_net import SaliencyNet
 from ssl_jax.saliency import __main__ as command
-from ssl_jax.saliency import making, teach
+from ssl_jax.saliency import learned, making, teach
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 COUNT = 130  # three parts of masks
@@ -80,7 +81,8 @@ def test_a_killed_run_is_gone_on_with_and_its_workers_end(spec, tmp_path):
   assert masks.open_masks(out, source)[COUNT - 1].max() > 200
 
 
-def test_a_network_is_taught_and_makes_masks(spec, tmp_path, capsys):
+def test_a_network_is_taught_and_makes_masks(spec, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(learned, "SaliencyNet", lambda widths=(8, 16): SaliencyNet(widths))
   out, net = tmp_path / "gs", tmp_path / "net.npz"
   few = ["--data", spec, "--split", "train[:16]"]
   command.run([*few, "--method", "gs", "--out", str(out), "--workers", "0"])
