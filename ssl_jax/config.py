@@ -55,7 +55,8 @@ ANALYSIS = COMMON | {
 SUITE = {
     "task": ("suite",), "init": str, "seed": int, "data_dir": str, "sets": tuple,
     "protocols": tuple, "view": {"preset": str, "size": int, "proportion": float},
-    "batch_size": int, "solver": tuple(SOLVERS), "slots": int, "knn_k": int, "shots": tuple,
+    "batch_size": int, "report": bool, "solver": tuple(SOLVERS), "slots": int, "knn_k": int,
+    "shots": tuple,
     "episodes": int, "corrupted_images": int, "severities": tuple,
 }
 FINETUNE = {

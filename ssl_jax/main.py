@@ -110,7 +110,13 @@ def run(argv: list[str]) -> None:
     else:
       train.run(config, workdir, dry_run=DRY_RUN.value)
   elif config["task"] == "suite":
-    suite.run(config, WORKDIR.value)
+    workdir = WORKDIR.value or str(assess.home_of(config["init"]) / "suite")
+    suite.run(config, workdir)
+    if config["report"]:
+      from ssl_jax import report  # draws: matplotlib is not needed before
+      page, _ = report.write_report([workdir], os.path.join(workdir, "report.html"),
+                                    data_dir=config["data_dir"] or None)
+      print(f"report: {page}")
   elif config["task"] == "finetune":
     suite.finetune(config, WORKDIR.value)
   elif config["task"] == "analysis":

@@ -18,7 +18,7 @@ from ssl_jax.suite_files import fingerprint, read_arrays, read_results
 
 FLAGS = ("--config=configs/transfer/suite.py", "--config.sets=('again', 'digits', 'aircraft')",
          "--config.episodes=20", "--config.shots=(1, 200)", "--config.corrupted_images=40",
-         "--config.severities=(1, 5)")
+         "--config.severities=(1, 5)", "--config.report=False")
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ def get_config(which: str = "") -> ConfigDict:
       # the shorter side resized to 224, then its centre: preset center_bicubic, proportion 1.
       "view": {"preset": "", "size": 0, "proportion": 0.0},
       "batch_size": 256,
+      "report": True,  # write report.html and report.md at the end
       "solver": "converged",  # or sklearn_path, the original's early-stopped one
       "slots": 1,  # penalties that advance together; more for small problems on an accelerator
       "knn_k": 20, "shots": (1, 5, 20, 50), "episodes": 600,

@@ -69,7 +69,7 @@ def begin(workdir: epath.Path, config: Mapping[str, Any], encoder: Encoder, save
   """The results so far; {} of a new suite."""
   # More sets or protocols may be asked for later; whatever changes a figure may not.
   judged = {k: v for k, v in config.items()
-            if k not in ("init", "sets", "protocols", "data_dir", "batch_size", "slots")}
+            if k not in ("init", "sets", "protocols", "data_dir", "batch_size", "slots", "report")}
   identity = {"encoder": encoder.key, "config_hash": config_hash(judged)}
   results = read_results(workdir)
   for key, value in identity.items():

@@ -12,9 +12,9 @@ import pytest
 import tiny
 from etils import epath
 
-from ssl_jax import build, suite_files
+from ssl_jax import build, suite, suite_files
 from ssl_jax.errors import UserError
-from ssl_jax.report import __main__ as command
+from ssl_jax.report import __main__ as report
 from ssl_jax.report import examples
 from ssl_jax.report.page import write_report
 
@@ -177,11 +177,23 @@ def test_fine_tuning_joins_its_encoder_and_its_protocols_column(tmp_path):
     write_report([tmp_path / "whole"], tmp_path / "r.html")
 
 
+def test_the_suite_ends_with_its_report(tmp_path, command, monkeypatch):
+  root = workdir(tmp_path, "byol")
+  monkeypatch.setattr(suite, "run", lambda config, workdir: None)  # as when all is done
+  status, out, errors = command("--config=configs/transfer/suite.py", "--config.init=runs/byol",
+                                f"--workdir={root}")
+  assert status == 0 and f"report: {root}/report.html" in out, errors
+  assert "70.1 ± 1.2" in (root / "report.html").read_text()
+  status, out, _ = command("--config=configs/transfer/suite.py", "--config.init=runs/byol",
+                           f"--workdir={root}", "--config.report=False")
+  assert status == 0 and "report" not in out
+
+
 def test_mistakes_are_one_line(tmp_path, capsys):
   root = str(workdir(tmp_path, "byol"))
   for arguments, line in (([str(tmp_path)], "holds no results of the transfer suite"),
                           ([root, "--sets", "pets"], "'pets', which was not judged")):
     with pytest.raises(SystemExit) as ending:
-      command.main([*arguments, "--out", str(tmp_path / "r.html")])
+      report.main([*arguments, "--out", str(tmp_path / "r.html")])
     errors = capsys.readouterr().err
     assert ending.value.code == 2 and line in errors and errors.count("\n") == 1
