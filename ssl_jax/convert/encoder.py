@@ -1,5 +1,6 @@
 """The record that a conversion gives, and the strict match that leads to it."""
 
+import mmap
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -87,12 +88,28 @@ def make_encoder(layout: Layout, found: Mapping[str, np.ndarray], theirs: Mappin
               for what, names in (("missing", missing), ("of another shape", wrong),
                                   ("left over", left_over)) if names]
     raise UserError("; ".join(parts) + "; give the file as it was published")
-  # Single sums, so that there is never a second copy of all weights.
-  arrays = {name: np.require(found[name], np.float32, ["C", "A", "O"]) for name in expected}
+  arrays = {name: owned(found[name]) for name in expected}
   report = Report(f"{layout.name} ({layout.of})", len(arrays), _counts(left_out), sanity(arrays))
   meta = {"model": model, "preprocessing": preprocessing(layout, model.get("stem", "imagenet")),
           "method": layout.name, "step": 0, "config": dict(UNKNOWN)}
   return Encoder(variables_of(arrays), meta, report)
+
+
+def owned(array: np.ndarray) -> np.ndarray:
+  """The array as f32 in C order, and no view of a file.
+
+  The file's pages may leave the memory again, so that there is one copy of the weights, not two.
+  """
+  base = array
+  while hasattr(base, "base"):
+    base = base.base
+  base = base.obj if isinstance(base, memoryview) else base
+  if not isinstance(base, mmap.mmap):
+    return np.require(array, np.float32, "CA")
+  copy = np.array(array, np.float32, order="C")
+  if hasattr(base, "madvise"):  # not on Windows
+    base.madvise(mmap.MADV_DONTNEED)
+  return copy
 
 
 def variables_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from ssl_jax.convert.encoder import Encoder, variables_of
+from ssl_jax.convert.encoder import Encoder, owned, variables_of
 from ssl_jax.convert.structure import shapes
 from ssl_jax.errors import UserError
 
@@ -76,4 +76,4 @@ def from_export(arrays: Mapping[str, np.ndarray], meta: dict[str, Any], where: s
     matched = len(expected.keys() - set(wrong))
     raise UserError(f"{where}: {matched} of {len(expected)} tensors match its own description; the "
                     f"first that does not is {wrong[0]}; export it again")
-  return Encoder(variables_of(arrays), meta)
+  return Encoder(variables_of({name: owned(array) for name, array in arrays.items()}), meta)

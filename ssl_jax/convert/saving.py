@@ -113,7 +113,7 @@ def to_detectron2(encoder: Encoder, out: pathlib.Path) -> None:
   """
   model = state_dict(encoder, dialects.detectron2, counters=False)
   with open(out, "wb") as file:
-    pickle.dump({"model": model, "__author__": "ssl_jax", "matching_heuristics": True}, file, 2)
+    pickle.dump({"model": model, "__author__": "ssl_jax", "matching_heuristics": True}, file, 4)
 
 
 def to_safetensors(encoder: Encoder, out: pathlib.Path) -> None:

@@ -26,7 +26,7 @@ def flags(method, workdir, init):
   """Two steps from an encoder, with its own network."""
   return [flag for flag in tiny.flags(
       workdir, method, "--config.total_steps=2", "--config.evaluate.final=False",
-      "--config.batch_size=8", f"--config.init={init}")
+      "--config.batch_size=8", "--config.schedule.base_lr=1e-4", f"--config.init={init}")
           if not flag.startswith("--config.model.")] + ["--config.model.name=init"]
 
 
@@ -36,10 +36,10 @@ def test_another_method_goes_on_from_a_published_file(supcon, command, tmp_path)
   assert "supcon (SupContrast): 30 of 30 tensors, left out: head" in out
   saved, began = load_encoder(str(tmp_path)), convert.load(supcon)
   assert saved.meta["model"] | began.meta["model"] == saved.meta["model"]
-  # Two steps have moved the weights, and no further than two steps can.
+  # Two small steps have moved the weights a little.
   far = jax.tree.map(lambda a, b: np.abs(a - b).max() / np.abs(b).max(), saved.variables["params"],
                      began.variables["params"])
-  assert 0 < max(jax.tree.leaves(far)) < 0.5
+  assert 0 < max(jax.tree.leaves(far)) < 0.05
   # The run would go on without the file.
   asked = tiny.settings("simclr") | {"model": {"name": "init"}, "init": "gone.pth"}
   assert program.own_model(asked, str(tmp_path))["model"] == saved.meta["model"]
