@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
-from configs import dilo_r50_imagenet, relicv2_r50_imagenet, simclrv2_imagenet
+from configs import composed, dilo_r50_imagenet, relicv2_r50_imagenet, simclrv2_imagenet
 from ssl_jax import build, config, describe, program
 from ssl_jax.data import Source
 from ssl_jax.data.source import Skipped
@@ -44,6 +44,7 @@ def case(path, argument):
 
 # Arguments that a docstring lists without a command.
 LISTED = {"byol_r50_imagenet": ("40", "100", "1000"),
+          "composed": (*composed.ROWS, "relicv2"),
           "dilo_r50_imagenet": dilo_r50_imagenet.HOSTS,
           "relicv2_r50_imagenet": relicv2_r50_imagenet.NETWORKS,
           "simclrv2_imagenet": simclrv2_imagenet.NETWORKS, "mocov3_r50_imagenet": ("100", "1000"),
@@ -56,6 +57,7 @@ PRETRAINING = [c for c in SHOWN if c.values[0].parent.name == "configs"
                and c.values[0].stem != "my_images"]
 SIZES = {"tfds:fashion_mnist": (60000, 10, (28, 28)),
          "tfds:imagenet2012": (1281167, 1000, None), "tfds:cifar10": (50000, 10, (32, 32)),
+         "tfds:composed/48px": (10000, 11, (48, 48)),
          "bundled:fashion_mnist_mini": (10000, 10, (28, 28))}
 
 
