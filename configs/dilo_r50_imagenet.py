@@ -5,9 +5,9 @@
     python -m ssl_jax.main --config configs/dilo_r50_imagenet.py:moco_v1 --config.masks=masks/rbd
     python -m ssl_jax.main --config configs/dilo_r50_imagenet.py:small
 
-The argument names the method that DiLo is an augmentation of: moco_v2, moco_v1, simclr or byol,
-each with its own config's values; or `small`, MoCo v2 on the bundled images with masks by
-threshold, or on composed scenes with their own:
+The argument names the method that DiLo is an augmentation of: moco_v2, moco_v1, simclr, byol,
+clsa_single or clsa_multi, each with its own config's values; or `small`, MoCo v2 on the bundled
+images with masks by threshold, or on composed scenes with their own:
 
     python -m ssl_jax.main --config configs/dilo_r50_imagenet.py:small \
         --config.data=tfds:composed/48px --config.masks= --config.views.size=48
@@ -15,14 +15,16 @@ threshold, or on composed scenes with their own:
 Zhao et al., AAAI 2021, arXiv:2004.06638: 3 in 10 images of each view have their foreground pasted
 on grey, its mask blurred in half of the cases. MoCo v2 with masks of BASNet has 69.2 %, MoCo v1 has
 65.0 with BASNet and 62.8 with RBD (60.6 without); grey 62.8, other images 62.1, textures no gain;
-30, 50, 70 and 100 % pasted 62.8, 62.2, 61.6, 47.6. The paper did not try it on SimCLR or BYOL.
-Not run here: the figures are theirs.
+30, 50, 70 and 100 % pasted 62.8, 62.2, 61.6, 47.6. The paper did not try it on SimCLR, BYOL or
+CLSA. Not run here: the figures are theirs.
 """
 
 from ml_collections import ConfigDict
 
 from configs import (
     byol_r50_imagenet,
+    clsa_multi_r50_imagenet,
+    clsa_single_r50_imagenet,
     common,
     mocov1_r50_imagenet,
     mocov2_r50_imagenet,
@@ -30,7 +32,8 @@ from configs import (
 )
 
 HOSTS = {"moco_v2": mocov2_r50_imagenet, "moco_v1": mocov1_r50_imagenet,
-         "simclr": simclr_r50_imagenet, "byol": byol_r50_imagenet}
+         "simclr": simclr_r50_imagenet, "byol": byol_r50_imagenet,
+         "clsa_single": clsa_single_r50_imagenet, "clsa_multi": clsa_multi_r50_imagenet}
 
 
 def get_config(name: str = "moco_v2") -> ConfigDict:
