@@ -9,7 +9,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parent.parent / "ssl_jax"
 FLOORS = (
     {"types", "errors"},
-    {"ops", "augment.color"},
+    {"ops", "augment.color", "config_files"},
     {"losses", "augment", "models", "saliency", "schedules", "sharding"},
     {"augment.presets", "augment.scenes", "convert", "optim", "data",
      "saliency.learned"},
