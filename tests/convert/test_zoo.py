@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import pathlib
 import re
 import socket
 import threading
@@ -126,6 +127,14 @@ def test_what_cannot_be_fetched_by_an_address_says_how_to_get_it(tmp_path, monke
   monkeypatch.setenv("SSL_JAX_CACHE", str(tmp_path))
   refused("simclr_v1", str(tmp_path / "ResNet50_1x"), "behind a Google login")
   refused("swaw", "did you mean 'swav'")
+
+
+def test_the_page_about_checkpoints_names_every_layout_and_encoder():
+  page = (pathlib.Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text()
+  for name in {layout.name for layout in layouts.EVERY} | zoo.ZOO.keys():
+    assert f"| `{name}` |" in page, name
+  for entry in zoo.ZOO.values():
+    assert f"| {entry.top1} |" in page and entry.paper in page
 
 
 def test_the_registry_is_whole():
