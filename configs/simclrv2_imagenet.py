@@ -40,4 +40,7 @@ def get_config(name: str = "") -> ConfigDict:
   config.optimizer.weight_decay = 1e-4
   config.schedule.update({"base_lr": 0.1, "scaling": "sqrt"})  # 6.4 at batch 4096
   common.duration(config.schedule, "warmup", percent=5.0)
-  return common.variant(config, "" if name in NETWORKS else name)
+  config = common.variant(config, "" if name in NETWORKS else name)
+  if name == "small":
+    config.model.update({"block": "selective", "projection": "pooled"})
+  return config
