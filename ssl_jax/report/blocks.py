@@ -18,6 +18,7 @@ class Table(NamedTuple):
   rows: Sequence[Sequence[str]]
   best: frozenset[tuple[int, int]] = frozenset()  # (row, column) of cells that stand out
   words: bool = False
+  title: str = ""
 
 
 class Plot(NamedTuple):

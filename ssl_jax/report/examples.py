@@ -84,7 +84,7 @@ def _mistakes(told: dict[str, np.ndarray], source: data.Source, encoder: Frozen,
   for i in worst:
     shown, attention = look(encoder, _record(source, told["index"][i]))
     text = (f"{_class(classes, told['label'][i])} → {_class(classes, answer[i])}, "
-            f"{100 * confidence[i]:.0f} %")
+            f"{100 * confidence[i]:.0f}\N{NO-BREAK SPACE}%")
     pictures += [Picture(figures.data_uri(np.uint8(np.round(255 * shown)), SIDE), text, False),
                  Picture(figures.data_uri(figures.overlay(shown, attention), SIDE), "")]
   return pictures

@@ -76,6 +76,7 @@ def _markdown(block: Block) -> list[str]:
   align = ["---", *(["---" if block.words else "---:"] * (len(block.header) - 1))]
   rows = [[f"**{cell}**" if (i, k) in block.best else cell for k, cell in enumerate(row)]
           for i, row in enumerate(block.rows)]
-  caption = [block.caption, ""] if block.caption else []
+  above = ": ".join(filter(None, (block.title and f"**{block.title}**", block.caption)))
+  caption = [above, ""] if above else []
   return caption + ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |"
                     for row in (block.header, align, *rows)]

@@ -64,8 +64,8 @@ def _protocol_table(judged: Sequence[Judged], protocol: str) -> Table:
     if len(judged) > 1:
       best |= {(len(rows), i + 2) for i, v in enumerate(values) if v == top}
     rows.append([name, first["metric"], *map(_cell, told)])
-  return Table(f"{protocol}: {sentence}", ["set", "metric", *(j.name for j in judged)], rows,
-               frozenset(best))
+  return Table(sentence, ["set", "metric", *(j.name for j in judged)], rows, frozenset(best),
+               title=protocol)
 
 
 def _number(figure: dict | None, what: str) -> float:
@@ -205,5 +205,5 @@ def _choice(figure: dict | None) -> str:
   if figure is None:
     return NONE
   chosen = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"
-                     for k, v in (figure.get("chosen") or {}).items())
+                     for k, v in (figure.get("chosen") or {}).items() if v not in ([], None))
   return f"{chosen + '; ' if chosen else ''}{figure['seconds']:.0f} s"

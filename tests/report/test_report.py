@@ -171,7 +171,7 @@ def test_fine_tuning_joins_its_encoder_and_its_protocols_column(tmp_path):
         "finetune": figure | {"value": 96.9}}))
   _, markdown = write_report([tmp_path / "short", root, tmp_path / "whole"], tmp_path / "r.html")
   text = markdown.read_text()
-  assert "finetune_ericsson: " in text and "finetune_ericsson_short: " in text
+  assert "**finetune_ericsson**: " in text and "**finetune_ericsson_short**: " in text
   assert text.count("96.9, place 5") == 1  # SimCLR-v1, DeepCluster-v2, BYOL and InfoMin are above
   with pytest.raises(UserError, match="name the suite's workdir of that encoder too"):
     write_report([tmp_path / "whole"], tmp_path / "r.html")
