@@ -4,7 +4,7 @@
 
 Linear probes, distances of the classes and RankMe by layer; calibration; alignment and uniformity;
 CKA between layers and, with `--config.others="('WORKDIR',)"`, between encoders; occlusion maps;
-images found from features. results.json and figures as PNG go to WORKDIR/analysis. docs/transfer.md
+images found from features. results.json and figures as PNG go to WORKDIR/analysis. docs/analyses.md
 has the equations. The papers invert in 3,000 steps and slide patches by 1.
 """
 
