@@ -135,7 +135,8 @@ def test_a_folder_without_labels_trains_and_finishes_with_a_trace(command, tmp_p
 
 def test_no_config_and_an_unknown_file(command):
   refuse(command(), "--config", "configs/quickstart.py")
-  refuse(command("--config=configs/quikstart.py"), "configs/quikstart.py", "no such file", "'quickstart'")
+  refuse(command("--config=configs/quikstart.py"), "configs/quikstart.py", "no such file",
+         "did you mean 'quickstart'?")
 
 
 def test_an_unknown_argument_of_a_config(command):
