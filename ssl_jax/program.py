@@ -61,8 +61,11 @@ def own_model(config: Mapping[str, Any], workdir: str) -> dict[str, Any]:
     raise UserError("config.model.name is 'init', but config.init names no encoder; give one, or "
                     "name a network")
   before = epath.Path(workdir) / "config.json"
-  model = json.loads(before.read_text())["model"] if before.exists() else (
-      load_encoder(config["init"]).meta["model"])
+  try:
+    model = json.loads(before.read_text())["model"] if before.exists() else (
+        load_encoder(config["init"]).meta["model"])
+  except (ValueError, KeyError) as error:
+    raise UserError(f"{before} is damaged ({error}); name another --workdir") from error
   own = {k: v for k, v in config["model"].items() if k in ("norm_group", "dtype")}
   return dict(config) | {"model": dict(model) | own}
 

@@ -36,12 +36,16 @@ def load(path: str | os.PathLike) -> Encoder:
   file = pathlib.Path(where)
   if ours.is_workdir(where):
     return ours.read_workdir(where)
-  if (tf_bundle.index_of(file) and not file.is_file()) or file.suffix == ".index":
-    return from_simclr(tf_bundle.read_tf_bundle(file), where)
-  if not file.is_file():
+  bundle = tf_bundle.index_of(file)
+  if not bundle and not file.is_file():
     raise UserError(f"{where} holds no checkpoint; name the workdir of a pretraining run, a "
                     "checkpoint file, or zoo:NAME")
-  return _READERS[_format(file)](file)
+  try:
+    return _READERS["bundle" if bundle else _format(file)](file)
+  except UserError:
+    raise
+  except Exception as error:  # a damaged file may lead to any type
+    raise UserError(f"{where} cannot be read ({ours.first_line(error)}); fetch it again") from error
 
 
 def from_zoo(name: str) -> Encoder:
@@ -81,7 +85,7 @@ def _pickled(file: pathlib.Path) -> Encoder:
   tree = read_pickle(file)
   state = tree.get("experiment_state", tree) if isinstance(tree, Mapping) else {}
   if isinstance(state, Mapping) and "online_params" in state:
-    return from_haiku(state["online_params"], state["online_state"], str(file))
+    return from_haiku(state["online_params"], state.get("online_state", {}), str(file))
   return from_torch(tree, str(file))
 
 
@@ -91,6 +95,7 @@ _READERS = {
     "pickle": _pickled,
     "safetensors": lambda file: from_arrays(*read_safetensors(file), str(file)),
     "npz": lambda file: from_arrays(*read_npz(file), str(file)),
+    "bundle": lambda file: from_simclr(tf_bundle.read_tf_bundle(file), str(file)),
     "onnx": onnx_graph.read_onnx,
 }
 

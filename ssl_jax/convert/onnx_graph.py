@@ -21,7 +21,7 @@ import numpy as np
 from ssl_jax.convert.encoder import Encoder, make_encoder
 from ssl_jax.convert.layouts import ONNX
 from ssl_jax.convert.protobuf import Value, message, numbers, text
-from ssl_jax.convert.structure import norm_of
+from ssl_jax.convert.structure import norm_of, shapes
 from ssl_jax.errors import UserError
 
 KEY = "ssl_jax"  # of the description among the metadata of our own exports
@@ -79,7 +79,12 @@ def read_onnx(path: str | os.PathLike) -> Encoder:
     found |= {f"{norm_of(name)}/{kind}": value for kind, value in layer.norm.items()}
   encoder = make_encoder(ONNX, found, {name: name for name in found}, (), where, **options)
   properties = {text(entry[1]): text(entry[2]) for entry in map(message, model.get(14, []))}
-  return encoder._replace(meta=json.loads(properties[KEY])) if KEY in properties else encoder
+  if KEY not in properties:
+    return encoder
+  meta = json.loads(properties[KEY])
+  if shapes(meta["model"]) != shapes(encoder.meta["model"]):
+    raise UserError(f"{where} describes another network than its own; export it again")
+  return encoder._replace(meta=meta)
 
 
 def _node(fields: dict[int, list[Value]]) -> Node:

@@ -60,8 +60,13 @@ def _entries(table: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def index_of(path: str | os.PathLike) -> pathlib.Path | None:
-  """The .index file meant by a path: itself, a shard, the prefix of both, or a folder of one."""
+  """The .index file meant by a path: itself, a shard, the prefix of both, or a folder of one.
+
+  None for any other path, and where it does not exist.
+  """
   path = pathlib.Path(path)
+  if path.is_file() and path.suffix != ".index" and ".data-" not in path.name:
+    return None
   if path.is_dir():
     found = sorted(path.glob("*.index"))
     return found[0] if len(found) == 1 else None

@@ -369,6 +369,21 @@ def test_dictionaries_nested_in_each_other_do_not_take_forever(folder):
   refused(folder / "nested.pkl", "no tensor of a ResNet")
 
 
+def test_a_description_of_another_network_is_refused(folder):
+  torch.save(ResNet("basic").state_dict(), folder / "plain.pth")
+  encoder = convert.load(folder / "plain.pth")
+  lying = encoder._replace(meta=encoder.meta | {"model": {"name": "resnet50"}})
+  saving.to_safetensors(lying, folder / "wrong.safetensors")
+  refused(folder / "wrong.safetensors", "tensors match its own description", "export it again")
+  saving.to_npz(encoder._replace(meta={"model": {"name": "nothing"}}), folder / "wrong.npz")
+  refused(folder / "wrong.npz", "cannot be read")
+  saving.write_onnx(encoder, folder / "wrong.onnx")
+  model = onnx.load(folder / "wrong.onnx")
+  onnx.helper.set_model_props(model, {"ssl_jax": json.dumps(lying.meta)})
+  onnx.save(model, folder / "wrong.onnx")
+  refused(folder / "wrong.onnx", "another network than its own")
+
+
 def test_a_state_dict_keeps_its_order(folder):
   names = OrderedDict((f"layer{i}", torch.ones(1)) for i in (3, 1, 2))
   torch.save(names, folder / "order.pth")
