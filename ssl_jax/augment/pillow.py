@@ -68,7 +68,7 @@ def auto_contrast(image: Array, counts: Array) -> Array:
 
 def posterize(image: Array, bits: Array) -> Array:
   """`ImageOps.posterize`: keeps the upper `bits` of 8."""
-  return image & (255 << (8 - bits)).astype(jnp.uint8)
+  return image & jnp.asarray(255 << (8 - bits)).astype(jnp.uint8)
 
 
 def solarize(image: Array, threshold: Array) -> Array:
