@@ -1,7 +1,8 @@
 """The one exception that a user is meant to read."""
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
@@ -10,6 +11,15 @@ class UserError(Exception):
   The message names the thing, the value it has, and the way out. `main` prints it without a
   traceback and exits with status 2; from Python it is an ordinary exception.
   """
+
+
+def exiting(command: Callable[[list[str]], None], argv: list[str]) -> None:
+  """Runs a command on its arguments; a mistake of the user's is one line, and exit status 2."""
+  try:
+    command(argv)
+  except UserError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -12,7 +12,7 @@ written is read again and compared; docs/checkpoints.md tells how others load it
 import argparse
 import sys
 
-from ssl_jax.errors import UserError
+from ssl_jax.errors import UserError, exiting
 
 FEATURES = "saved-features"
 
@@ -75,11 +75,7 @@ def run(arguments: argparse.Namespace) -> str:
 
 def main(argv: list[str] | None = None) -> None:
   """The command: exit status 0, or 2 with one line for a mistake of the user's."""
-  try:
-    print(run(parser().parse_args(argv)))
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+  exiting(lambda argv: print(run(parser().parse_args(argv))), argv or sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ssl_jax.config_files import locate
-from ssl_jax.errors import UserError
+from ssl_jax.errors import UserError, exiting
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "What to run: a file of configs/, or its name.")
@@ -84,6 +84,10 @@ def run(argv: list[str]) -> None:
   from ssl_jax import config as checks  # after the flags, so that --help does not wait for jax
 
   config = checks.resolve(*parse(argv))
+  for flag in (PREVIEW, PLAN):
+    if flag.value is not None and config["task"] != "pretrain":
+      raise UserError(f"--{flag.name} is for a pretraining config, not for task "
+                      f"{config['task']!r}; leave it out")
   import jax
 
   if COORDINATOR.value is not None:
@@ -91,26 +95,35 @@ def run(argv: list[str]) -> None:
   cache = pathlib.Path.home() / ".cache" / "ssl_jax" / "xla"
   jax.config.update("jax_compilation_cache_dir",
                     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
-  from ssl_jax import assess, choose, plan, preview, suite, train
-  if PREVIEW.value is not None and config["task"] != "pretrain":
-    raise UserError("--preview draws the views of a pretraining config, not of task "
-                    f"{config['task']!r}")
+  if config["task"] == "pretrain":
+    stem = pathlib.Path(config_argument(argv)).stem
+    pretrain(config, WORKDIR.value or os.path.join("runs", stem))
+  else:
+    evaluate(config, WORKDIR.value)
+
+
+def pretrain(config: dict, workdir: str) -> None:
+  """Trains, or shows what would be trained: its views, or its cost on a pod."""
+  import jax
+
+  from ssl_jax import choose, plan, preview, train
+  if config["choose"]:
+    config, reasons = choose.settle(config, workdir)
+    for reason in reasons if jax.process_index() == 0 else ():
+      print(f"chosen: {reason}", flush=True)
   if PLAN.value is not None:
-    if config["task"] != "pretrain":
-      raise UserError(f"--plan is for a pretraining config, not for task {config['task']!r}")
     plan.run(config, PLAN.value, PLAN_JSON.value)
-  elif config["task"] == "pretrain":
-    workdir = WORKDIR.value or os.path.join("runs", pathlib.Path(config_argument(argv)).stem)
-    if config["choose"]:
-      config, reasons = choose.settle(config, workdir)
-      for reason in reasons if jax.process_index() == 0 else ():
-        print(f"chosen: {reason}", flush=True)
-    if PREVIEW.value is not None:
-      preview.run(config, PREVIEW.value)
-    else:
-      train.run(config, workdir, dry_run=DRY_RUN.value)
-  elif config["task"] == "suite":
-    workdir = WORKDIR.value or str(assess.home_of(config["init"]) / "suite")
+  elif PREVIEW.value is not None:
+    preview.run(config, PREVIEW.value)
+  else:
+    train.run(config, workdir, dry_run=DRY_RUN.value)
+
+
+def evaluate(config: dict, workdir: str | None) -> None:
+  """Judges an encoder."""
+  from ssl_jax import assess, suite
+  if config["task"] == "suite":
+    workdir = workdir or str(assess.home_of(config["init"]) / "suite")
     suite.run(config, workdir)
     if config["report"]:
       from ssl_jax import report  # draws: matplotlib is not needed before
@@ -118,12 +131,12 @@ def run(argv: list[str]) -> None:
                                     data_dir=config["data_dir"] or None)
       print(f"report: {page}")
   elif config["task"] == "finetune":
-    suite.finetune(config, WORKDIR.value)
+    suite.finetune(config, workdir)
   elif config["task"] == "analysis":
     from ssl_jax import analysis  # draws: matplotlib is not needed before
-    assess.run(config, WORKDIR.value, analysis.analyse)
+    assess.run(config, workdir, analysis.analyse)
   else:
-    assess.run(config, WORKDIR.value)
+    assess.run(config, workdir)
 
 
 def main() -> None:
@@ -132,11 +145,7 @@ def main() -> None:
   app.define_help_flags()
   if any(argument in ("--help", "-h", "-help", "--helpfull") for argument in sys.argv):
     flags.FLAGS(sys.argv)
-  try:
-    run(sys.argv)
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+  exiting(run, sys.argv)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """`python -m ssl_jax.data inspect SPEC`: what is in a set of images, before training on it."""
 
 import argparse
-import json
 import sys
 
 import numpy as np
+from etils import epath
 from rich.console import Console
 from rich.table import Table
 
 from ssl_jax.data.source import SPECS, Source, open_source
 from ssl_jax.data.survey import Survey, survey
-from ssl_jax.errors import UserError
+from ssl_jax.errors import UserError, exiting
+from ssl_jax.logbook import write_json
 
 SHOWN = 8  # lines of a list that can be long
 
@@ -86,18 +87,14 @@ def run(argv: list[str]) -> None:
   if told["classes"]:
     console.print(class_table(told["classes"]))
   if arguments.json:
-    with open(arguments.json, "w", encoding="utf-8") as file:
-      json.dump(told, file, indent=2)
+    write_json(epath.Path(arguments.json), told)
   console.print(f"next: python -m ssl_jax.main --config configs/my_images.py "
                 f"--config.data={arguments.spec}", markup=False)
 
 
 def main() -> None:
-  try:
-    run(sys.argv[1:])
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+  """The command: exit status 0, or 2 with one line for a mistake of the user's."""
+  exiting(run, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -248,7 +248,7 @@ def open_archive(name: str, data_dir: str | os.PathLike | None = None) -> Shelf:
     raise UserError(f"archive:{name} is not at {root}; get {origin}")
   try:
     return reader(root)
-  except (OSError, KeyError, ValueError) as error:
+  except (OSError, LookupError, ValueError) as error:
     reason = " ".join(str(error).split())
     raise UserError(f"archive:{name}: {root} is not as the archive unpacks ({reason}); get {origin}"
                     ) from error

@@ -3,12 +3,12 @@
 import argparse
 import sys
 
-from ssl_jax.errors import UserError
+from ssl_jax.errors import exiting
 from ssl_jax.report.page import write_report
 
 
-def main(argv: list[str] | None = None) -> None:
-  """The command: exit status 0, or 2 with one line for a mistake of the user's."""
+def run(argv: list[str]) -> None:
+  """Writes the page that the arguments ask for."""
   parser = argparse.ArgumentParser(
       "python -m ssl_jax.report", description="One page about encoders that the transfer suite has "
       "judged: tables, ranks, calibration, neighbours, worst errors.")
@@ -20,13 +20,14 @@ def main(argv: list[str] | None = None) -> None:
   parser.add_argument("--data_dir", default=None, help="where tfds sets lie")
   parser.add_argument("--seed", type=int, default=0, help="draws the queries")
   args = parser.parse_args(argv)
-  try:
-    page, text = write_report(args.workdirs, args.out, sets=args.sets, data_dir=args.data_dir,
-                              seed=args.seed)
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+  page, text = write_report(args.workdirs, args.out, sets=args.sets, data_dir=args.data_dir,
+                            seed=args.seed)
   print(f"report: {page} ({page.stat().length / 2**20:.1f} MiB), {text}")
+
+
+def main(argv: list[str] | None = None) -> None:
+  """The command: exit status 0, or 2 with one line for a mistake of the user's."""
+  exiting(run, argv or sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from ssl_jax.data.decoding import UnreadableError, decode
 from ssl_jax.data.loading import cpu_count
 from ssl_jax.data.masks import open_masks
 from ssl_jax.data.source import SPECS, Source, open_source
-from ssl_jax.errors import UserError
+from ssl_jax.errors import UserError, exiting
 
 SHOWN = 12  # pairs of a preview
 _TILE = 160  # pixels of a side of one picture of it
@@ -148,10 +148,7 @@ def _tile(image: Image.Image) -> np.ndarray:
 def main() -> None:
   """The command: exit status 0, or 2 with one line for a mistake of the user's."""
   try:
-    run(sys.argv[1:])
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+    exiting(run, sys.argv[1:])
   except KeyboardInterrupt:
     print("interrupted; the same command goes on", file=sys.stderr)
     os._exit(130)  # without waiting for what the processes have begun

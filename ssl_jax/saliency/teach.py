@@ -19,7 +19,7 @@ from ssl_jax.data.decoding import mask_to_canvas
 from ssl_jax.data.loading import load_all
 from ssl_jax.data.masks import Masks, open_masks
 from ssl_jax.data.source import SPECS, Source, open_source
-from ssl_jax.errors import UserError
+from ssl_jax.errors import UserError, exiting
 
 LEAST = 8  # images that a network can learn anything from
 
@@ -81,11 +81,7 @@ def run(argv: list[str]) -> None:
 
 def main() -> None:
   """The command: exit status 0, or 2 with one line for a mistake of the user's."""
-  try:
-    run(sys.argv[1:])
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+  exiting(run, sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from PIL import Image
 from ssl_jax.data.composed import builder, plans, scenes
 from ssl_jax.data.composed.parts import Parts, read_parts
 from ssl_jax.data.tfds_source import default_data_dir
-from ssl_jax.errors import UserError
+from ssl_jax.errors import exiting
 
 HELP = {
     "size": "side of the images in pixels",
@@ -68,11 +68,7 @@ def run(argv: list[str]) -> None:
 
 def main() -> None:
   """The command: exit status 0, or 2 with one line for a mistake of the user's."""
-  try:
-    run(sys.argv[1:])
-  except UserError as error:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
+  exiting(run, sys.argv[1:])
 
 
 if __name__ == "__main__":
