@@ -282,7 +282,8 @@ def _apply(rows, image):
 
 
 def _zooms(*pairs):
-  return [(len(np.arange(1, end - 1e-9, step)), step) for end, step in pairs]
+  """(number of factors, step) of the authors' `arange(1, end, step)`, its rounding included."""
+  return [(len(np.arange(1, end, step)), step) for end, step in pairs]
 
 
 def _made(small: bool) -> dict[str, Corruption]:
