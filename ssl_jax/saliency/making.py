@@ -149,8 +149,6 @@ def _make_part(records: Records, parts: masks.Parts, estimator: Estimator, size:
   return len(parts.span(part)), unreadable
 
 
-
-
 def _start_worker(records: Records, parts: masks.Parts, recipe: Recipe) -> None:
   global _work_here
   threading.Thread(target=_end_with_parent, daemon=True).start()
