@@ -92,8 +92,8 @@ def f_loss(probability: Array, target: Array, weight: Array, beta2: float) -> Ar
 def distort(key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
   """Mirrors half of the images with their labels, and changes all colours of each image.
 
-  What stands out does so whatever its colour is: without this a network that sees few images knows
-  their colours by heart. Each channel gets a gain from 0.5 to 1.5 and an offset of up to 0.2.
+  What stands out does so whatever its colour is. Each channel gets a gain from 0.5 to 1.5 and an
+  offset of up to 0.2; the ranges are ours.
 
   Args:
     key: The source of randomness.
