@@ -44,10 +44,11 @@ def planned(name: str, slice_name: str | None = None) -> dict[str, Any]:
   config = checks.resolve(importlib.import_module(f"configs.{name}").get_config())
   slice_name = slice_name or usual_slice(config)
   path = RECORDS / f"{name}-{slice_name.replace(':', '-')}.json"
-  mark = checks.config_hash(config)
-  if path.exists() and (kept := json.loads(path.read_text()))["config_hash"] == mark:
-    return kept
-  record = {"config": name, "config_hash": mark, **plan.plan_for(config, find_slice(slice_name))}
+  if path.exists():
+    kept = json.loads(path.read_text())
+    if checks.difference(kept["settings"], config) is None:
+      return kept
+  record = {"config": name, "settings": config, **plan.plan_for(config, find_slice(slice_name))}
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(json.dumps(record, indent=1) + "\n")
   return record
