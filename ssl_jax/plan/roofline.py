@@ -27,8 +27,8 @@ class Times(NamedTuple):
 def times(figures: Mapping[str, Any], where: Slice) -> Times:
   """The roofline of a compiled step: operations, bytes and transfers over the chip's peaks.
 
-  Williams et al. 2009. A bound and not a forecast, as no program reaches the peaks; nor a strict one
-  for the memory, as XLA counts operands that stay on the chip among the bytes.
+  Williams et al. 2009. A bound and not a forecast, as no program reaches the peaks; nor a strict
+  one for the memory, as XLA counts operands that stay on the chip among the bytes.
   """
   chip = where.chip
   return Times(
