@@ -1,5 +1,7 @@
 """Checkpoints come back to the last bit, are thinned out, and are refused in one line if wrong."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import tiny
 from ssl_jax.checkpoint import FOLDER, Checkpoints, encoder_of, load_encoder
 from ssl_jax.errors import UserError
 
-META = {"method": "moco_v2", "model": {"name": "resnet10"}, "preprocessing": {"size": 16}}
+META = {"method": "moco_v2", "model": json.loads(json.dumps(tiny.MODEL)),
+        "preprocessing": {"size": 16}}
 
 
 @pytest.fixture(scope="module")
