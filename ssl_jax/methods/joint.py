@@ -13,7 +13,6 @@ from ssl_jax.losses import (
   chance_loss,
   cross_entropy,
   form,
-  supervised_contrastive_queue,
 )
 from ssl_jax.methods.keys import enqueue, labelled_queue_of, queue_of, restored, with_keys
 from ssl_jax.models import linear_head, moco_v2_head
@@ -61,7 +60,7 @@ def supcon_selfsupcon(run: Run, *, supcon_weight: float = 1.0, selfsupcon_weight
     keys = [restored(outputs, "b", head) for head in projectors]
     contrastive = losses.info_nce(query["projection"], keys[0], before[:, :output], temperature)
     memory = enqueue(memory, queue=jnp.concatenate(keys, axis=-1), label=labels)
-    supervised = supervised_contrastive_queue(
+    supervised = losses.supervised_contrastive_queue(
         query["labelled"], labels, memory["queue"][:, output:], memory["label"], temperature)
     return supcon_weight * supervised + selfsupcon_weight * contrastive, memory, {
         "contrastive_loss": contrastive, "supervised_loss": supervised}

@@ -1,6 +1,6 @@
 """MoCo v3: a predictor, keys of the batch instead of a queue, both directions."""
 
-from ssl_jax.losses import batch_info_nce, batch_info_nce_accuracy, chance_loss
+from ssl_jax.losses import blockwise, chance_loss, form
 from ssl_jax.models import Network, moco_v3_predictor, moco_v3_projector
 from ssl_jax.schedules import ema_cosine
 from ssl_jax.types import Method, Outputs, Run
@@ -21,14 +21,15 @@ def moco_v3(run: Run, *, temperature: float = 1.0, decay: float = 0.99, hidden: 
     hidden: Hidden width of projector and predictor.
     output: Width of the embedding.
   """
+  losses = form(run.batch_size, run.batch_size)
   heads = (("projection", "features", moco_v3_projector), ("prediction", "projection",
                                                            moco_v3_predictor))
 
   def loss(outputs: Outputs, memory):
     pairs = [(outputs.online[view]["prediction"], outputs.target[other]["projection"])
              for view, other in (("a", "b"), ("b", "a"))]
-    value = sum(batch_info_nce(query, key, temperature) for query, key in pairs)
-    hits = sum(batch_info_nce_accuracy(query, key) for query, key in pairs) / 2
+    value = sum(losses.batch_info_nce(query, key, temperature) for query, key in pairs)
+    hits = sum(losses.batch_info_nce_accuracy(query, key) for query, key in pairs) / 2
     return value, memory, {"contrastive_accuracy": hits}
 
   return Method(
@@ -41,4 +42,5 @@ def moco_v3(run: Run, *, temperature: float = 1.0, decay: float = 0.99, hidden: 
       loss=loss,
       decay=ema_cosine(decay, total=run.total_steps),
       negatives=run.batch_size - 1,
-      chance=4 * temperature * chance_loss(run.batch_size))
+      chance=4 * temperature * chance_loss(run.batch_size),
+      in_blocks=losses is blockwise)

@@ -1,6 +1,6 @@
 """SupCon against a queue: all keys of an image's class attract, those of the others repel."""
 
-from ssl_jax.losses import chance_loss, supervised_contrastive_queue
+from ssl_jax.losses import blockwise, chance_loss, form
 from ssl_jax.methods.keys import enqueue, labelled_queue_of, restored, with_keys
 from ssl_jax.models import moco_v2_head
 from ssl_jax.types import Method, Outputs, Run
@@ -18,14 +18,17 @@ def supcon_queue(run: Run, *, temperature: float = 0.07, queue: int = 64000, dec
     hidden: Width of the head's hidden layer; None for that of the features.
     output: Width of the embedding.
   """
+  losses = form(run.batch_size, queue)
+
   def loss(outputs: Outputs, memory):
     labels = outputs.batch["label"]
     # Before the logits: an image's own key is one of its positives.
     memory = enqueue(memory, queue=restored(outputs, "b"), label=labels)
-    value = supervised_contrastive_queue(outputs.online["a"]["projection"], labels,
-                                         memory["queue"], memory["label"], temperature)
+    value = losses.supervised_contrastive_queue(
+        outputs.online["a"]["projection"], labels, memory["queue"], memory["label"], temperature)
     return value, memory, {}
 
   head = moco_v2_head(hidden, output, dtype=run.dtype)
   return with_keys(run, (("projection", "features", head),), loss, labelled_queue_of(queue),
-                   queue=queue, decay=decay, chance=chance_loss(queue))
+                   queue=queue, decay=decay, chance=chance_loss(queue),
+                   in_blocks=losses is blockwise)
