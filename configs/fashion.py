@@ -28,7 +28,9 @@ METHODS = {
     "clsa_symmetric": MOCO,
     "byol": {"decay": 0.98, "hidden": 512, "output": 64},
     "relic": {"temperature": 0.2, "decay": 0.98, "widths": (512, 64)},
-    "relicv2": {"decay": 0.98, "widths": (512, 64)},
+    # With the paper's weights, 0.3 and 5, hundreds of steps go by with all predictions flat.
+    "relicv2": {"contrastive_weight": 1.0, "invariance_weight": 1.0, "decay": 0.98,
+                "widths": (512, 64)},
     "supcon": {"temperature": 0.1, "base_temperature": 0.07, "hidden": 256, "output": 64},
     "supcon_queue": LABELLED_QUEUE,
     "supervised": {},

@@ -37,7 +37,9 @@ def get_config(name: str = "") -> ConfigDict:
   config.scene.update({"name": "remove_background", "probability": 0.1})
   config.optimizer.weight_decay = 1e-6
   config.schedule.base_lr = 0.3  # 4.8 at batch 4096
-  config = common.variant(config, "" if name in NETWORKS else name, decay=0.95, widths=(256, 64))
+  # In a minute the paper's weights would only get as far as to make all predictions flat.
+  config = common.variant(config, "" if name in NETWORKS else name, decay=0.95, widths=(256, 64),
+                          contrastive_weight=1.0, invariance_weight=1.0)
   if name == "small":
     config.masks = "threshold"
     config.views.update({"small_size": 12, "small_area": (0.1, 0.4)})
