@@ -129,12 +129,13 @@ def test_the_form_follows_the_size_of_the_matrix():
   assert losses.form(65536, 4097) is blockwise
 
 
-@pytest.mark.parametrize("name", ["simclr", "moco_v2", "supcon"])
+@pytest.mark.parametrize("name", ["simclr", "moco_v2", "moco_v3", "supcon", "supcon_queue",
+                                  "supcon_selfsupcon"])
 def test_a_method_takes_blocks_for_a_large_matrix_and_says_so(name, monkeypatch):
   def value(method):
     a, b = (x.at[:16].get() for x in embeddings())
-    views = {view: {"projection": x} for view, x in
-             (("a", a), ("b", b), ("query", a), ("key", b))}
+    views = {view: dict.fromkeys(("projection", "prediction", "labelled"), x)
+             for view, x in (("a", a), ("b", b))}
     batch = {"label": labels(16), "index": jnp.arange(16)}
     outputs = Outputs(views, views, batch, jax.random.key(3), jnp.int32(0))
     memory = method.init_memory(jax.random.key(4), outputs)
