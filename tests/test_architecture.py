@@ -14,7 +14,7 @@ FLOORS = (
     {"augment.presets", "augment.scenes", "convert", "optim", "data",
      "saliency.learned"},
     {"methods", "saliency.making"},
-    {"step", "evaluate", "detect", "dense", "checkpoint", "logbook", "describe", "suite_files"},
+    {"step", "evaluate", "checkpoint", "logbook", "describe", "suite_files"},
     {"config", "build", "choose", "figures"},
     {"assess", "frozen", "preview", "program"},
     {"train", "plan", "suite", "analysis", "embeddings"},
