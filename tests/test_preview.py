@@ -52,7 +52,7 @@ def test_a_missing_matplotlib_is_named_with_the_way_out(command, tmp_path, monke
 def test_only_pretraining_has_views_to_draw(command, tmp_path):
   status, _, errors = command("--config=configs/eval/knn.py", f"--config.init={tmp_path}",
                               f"--preview={tmp_path / 'views.png'}")
-  assert status == 2 and "not of task 'knn'" in errors and errors.count("\n") == 1
+  assert status == 2 and "not for task 'knn'" in errors and errors.count("\n") == 1
 
 
 @pytest.mark.parametrize(("names", "images", "grid"), [
