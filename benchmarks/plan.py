@@ -5,7 +5,7 @@
 
 Without names, all of configs/*_imagenet.py; without slices, the v5e slice on which a chip has 16
 images. Each plan takes the TPU's compiler (pip install 'ssl_jax[tpu]') some minutes of processor
-time, and is kept in benchmarks/results/plans/; one whose config has changed since is made again.
+time, and is kept in benchmarks/plans/; one whose config has changed since is made again.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from ssl_jax import plan
 from ssl_jax.plan.chips import find_slice
 
 ROOT = pathlib.Path(__file__).parent.parent
-RECORDS = ROOT / "benchmarks" / "results" / "plans"
+RECORDS = ROOT / "benchmarks" / "plans"
 PAGE = ROOT / "docs" / "pods.md"
 BEGIN, END = "<!-- plans -->", "<!-- end of plans -->"
 IMAGES_A_CHIP = 16

@@ -159,3 +159,8 @@ def test_plans_are_kept_for_their_config_and_make_the_page(tmp_path, monkeypatch
           "images_per_second": 25600.0, "total_steps": 36000, "images_per_second_per_host": 6400.0}
   filled = plan.row(json.loads(next(iter(plan.RECORDS.iterdir())).read_text()) | text)
   assert filled.endswith("| 1.0 | 20.0 | memory | 25,600 | 36,000 | 0.2 | 6,400 |")
+
+
+def test_the_page_of_results_is_what_the_records_say(tmp_path):
+  evidence.write_page(evidence.RECORDS, tmp_path / "results.md")
+  assert (tmp_path / "results.md").read_text() == evidence.PAGE.read_text()
